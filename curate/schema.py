@@ -53,3 +53,84 @@ SOURCE_SCHEMA = pa.schema(
 def row_id(shard: str, row: int) -> str:
     """Identity of a pair: unique in a run, stable under reordering, cutting and adding of inputs."""
     return f"{shard}:{row}"
+
+
+DIRECTION = b"direction"
+HIGHER_IS_CLEANER = {DIRECTION: b"higher is cleaner"}
+HIGHER_IS_NOISIER = {DIRECTION: b"higher is noisier"}
+
+SIGNALS_TYPE = pa.struct(
+    [
+        pa.field("clip_similarity", pa.float32(), metadata=HIGHER_IS_CLEANER),
+        pa.field("crossfit_similarity", pa.float32(), metadata=HIGHER_IS_CLEANER),
+        pa.field("crossfit_csls", pa.float32(), metadata=HIGHER_IS_CLEANER),
+        pa.field("itc_loss", pa.float32(), metadata=HIGHER_IS_NOISIER),
+    ]
+)
+
+SIGNAL_DESCRIPTIONS: dict[str, str] = {
+    "clip_similarity": "cosine of the image and caption embeddings; null when the towers were not trained together",
+    "crossfit_similarity": "cosine under linear CCA models fitted on folds that hold neither the pair nor its near-twins",
+    "crossfit_csls": "crossfit_similarity corrected for hubs (CSLS), in standard deviations of shuffled pairs",
+    "itc_loss": "contrastive loss of heads warmed up on the noisy corpus itself (NLIP's memorization effect), in nats",
+}
+
+NOISE_SCHEMA = pa.schema(
+    [
+        pa.field("signals", SIGNALS_TYPE),
+        pa.field("noise_prob", pa.float32(), metadata=HIGHER_IS_NOISIER),
+        pa.field("label", pa.string()),
+        pa.field("fold", pa.int8()),
+    ]
+)
+
+ANNOTATION_SCHEMA = pa.schema(
+    [
+        SOURCE_SCHEMA.field("row_id"),
+        SOURCE_SCHEMA.field("key"),
+        SOURCE_SCHEMA.field("caption"),
+        NOISE_SCHEMA.field("noise_prob"),
+        NOISE_SCHEMA.field("label"),
+        SOURCE_SCHEMA.field("status"),
+        SOURCE_SCHEMA.field("error"),
+        NOISE_SCHEMA.field("signals"),
+        NOISE_SCHEMA.field("fold"),
+        SOURCE_SCHEMA.field("duplicate_key"),
+        SOURCE_SCHEMA.field("caption_bytes"),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("image_sha256", pa.string()),
+        SOURCE_SCHEMA.field("shard"),
+        SOURCE_SCHEMA.field("row"),
+    ]
+)
+
+COLUMN_DESCRIPTIONS: dict[str, str] = {
+    "row_id": "identity of the pair, unique in the run: shard:row",
+    "key": "the pair's key as it came",
+    "caption": "the caption as it came; null where there is none or it is not valid UTF-8",
+    "noise_prob": "probability in [0, 1] that image and caption grossly mismatch; null where status is not ok",
+    "label": "clean, uncertain or noisy, by noise_prob and the configured thresholds; null where status is not ok",
+    "status": "why the pair can or cannot be used",
+    "error": "what is wrong, in words; null where status is ok",
+    "signals": "what noise_prob comes from, each in its published orientation",
+    "fold": "cross-fitting fold: the pair's scores come from models that saw nothing of this fold",
+    "duplicate_key": "another pair of the same shard has the same key; both are kept",
+    "caption_bytes": "the caption's bytes where they are not valid UTF-8, else null",
+    "width": "width of the image in pixels as stored; null where unknown",
+    "height": "height of the image in pixels as stored; null where unknown",
+    "image_sha256": "SHA-256 of the image file's bytes; null where there is no image",
+    "shard": "input file, relative to the fixed part of the input path",
+    "row": "position of the pair in its shard, from 0",
+}
+
+
+def annotation_table(columns: pa.Table) -> pa.Table:
+    """The columns of `ANNOTATION_SCHEMA` in order, null where no stage made them."""
+    arrays = [
+        columns.column(field.name).cast(field.type)
+        if field.name in columns.column_names
+        else pa.nulls(columns.num_rows, field.type)
+        for field in ANNOTATION_SCHEMA
+    ]
+    return pa.Table.from_arrays(arrays, schema=ANNOTATION_SCHEMA)

@@ -1,0 +1,433 @@
+"""The commands. Thin: everything they do is in the library; this is the only module that prints."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from curate.errors import CurateError, InputError
+
+if TYPE_CHECKING:
+    from curate.plan import Plan
+    from curate.run import Progress, Runner, StepReport
+    from curate.summary import Summary
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Offline curation of noisy web image-text corpora: which captions do not belong to their image?",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Make corpora to try curate on and to measure it with.")
+app.add_typer(data_app, name="data")
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+PipelineFile = Annotated[Path, typer.Argument(help="The pipeline, a YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the pipeline, such as stages.noise.folds=3."),
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the answer as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+RunnerName = Annotated[Literal["local", "ray"], typer.Option("--runner", help="Threads here, or a Ray cluster.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Most workers (Ray: model workers) at once.", show_default="all cores"),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="A trial on the first N pairs; it has a run directory of its own."),
+]
+RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
+
+
+def main() -> None:
+    """Entry point: every error becomes a message and an exit code (0 done, 1 failed, 2 your input)."""
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    try:
+        app()
+    except InputError as error:
+        _complain(error)
+        sys.exit(2)
+    except CurateError as error:
+        _complain(error)
+        sys.exit(1)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends with a word and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print("\ninterrupted: what is finished is kept; run the same command again to go on")
+        raise typer.Exit(130) from None
+
+
+def _complain(error: CurateError) -> None:
+    err.print("[bold red]error[/]", end=" ")
+    err.print(str(error), markup=False, soft_wrap=True)
+
+
+@app.command()
+def run(
+    pipeline: PipelineFile,
+    runner: RunnerName = "local",
+    workers: Workers = None,
+    limit: Limit = None,
+    overrides: Overrides = None,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Annotate a corpus. Run it again to go on after an interruption: what is done is not done twice."""
+    from curate.config import load_config
+    from curate.plan import make_plan, output_url
+    from curate.run import execute
+    from curate.state import lock_run, save_timings
+    from curate.store import RunStore
+    from curate.summary import summarize
+
+    started = time.monotonic()
+    config = load_config(pipeline, overrides or [])
+    console = Console(highlight=False, quiet=quiet)
+    with _interruptible(), lock_run(RunStore(output_url(config, limit))), _runner(runner, workers) as chosen:
+        with console.status("reading the input"):
+            plan = make_plan(config, chosen.index, limit)
+        _tell_changes(console, plan)
+        with _progress(console) as progress:
+            reports = execute(plan, chosen, progress)
+            save_timings(plan.store, reports)
+    summary = summarize(plan.store)
+    seconds = time.monotonic() - started
+    _print_summary(console, summary, plan.store.url, reports, seconds)
+    if json_file is not None:
+        steps = [asdict(report) for report in reports]
+        _write_json(json_file, {"run": plan.store.url, "seconds": seconds, "steps": steps, **summary.to_json()})
+
+
+@app.command()
+def plan(
+    pipeline: PipelineFile,
+    runner: RunnerName = "local",
+    workers: Workers = None,
+    limit: Limit = None,
+    overrides: Overrides = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Say what a run would do: steps, parts, what is done, how long it may take, whether the cluster can do it."""
+    from curate.config import load_config
+    from curate.plan import make_plan
+    from curate.state import estimate_seconds
+
+    config = load_config(pipeline, overrides or [])
+    with _runner(runner, workers) as chosen:
+        with out.status("reading the input"):
+            made = make_plan(config, chosen.index, limit)
+        resources = _resources(chosen, made)
+    rows = _plan_rows(made, estimate_seconds(made))
+    table = Table("step", "parts", "done", "to do", "pairs to do", "estimate", title=f"{made.manifest.rows:,} pairs")
+    for row in rows:
+        table.add_row(*(str(row[name]) for name in ("step", "parts", "done", "to_do", "pairs_to_do", "estimate")))
+    out.print(table)
+    out.print(f"input    {len(made.manifest.shards)} shards, {len(made.manifest.parts)} parts", markup=False)
+    spec = made.spec
+    out.print(f"encoder  {spec.model}, {spec.device}, {spec.precision}, batches of {spec.batch_size}", markup=False)
+    out.print(f"workers  {resources}\noutput   {made.store.url}", markup=False)
+    _tell_changes(out, made)
+    if json_file is not None:
+        _write_json(json_file, {"run": made.store.url, "pairs": made.manifest.rows, "steps": rows})
+
+
+@app.command()
+def inspect(
+    run_directory: RunDirectory,
+    key: Annotated[str | None, typer.Option(help="Show the pair with this key (or row_id) in full.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="A _truth/truth.parquet from `curate data corrupt`: how good is noise_prob?")
+    ] = None,
+    top: Annotated[int, typer.Option(min=0, help="How many of the most suspicious pairs to show.")] = 10,
+    json_file: JsonFile = None,
+) -> None:
+    """Show what a run found: counts, the most suspicious pairs, or one pair with every signal."""
+    from curate.bench.truth import judge
+    from curate.store import RunStore
+    from curate.summary import find_pairs, summarize
+
+    store = RunStore(run_directory)
+    if key is not None:
+        pairs = find_pairs(store, key)
+        for pair in pairs:
+            _print_pair(pair)
+        answer: Any = {"pairs": [_printable(pair) for pair in pairs]}
+    else:
+        summary = summarize(store, top)
+        _print_counts(out, summary)
+        _print_suspicious(out, summary)
+        answer = summary.to_json()
+    if truth is not None:
+        figures = judge(store, truth).to_json()
+        _print_facts("against the truth", figures)
+        answer = {**answer, "truth": figures}
+    if json_file is not None:
+        _write_json(json_file, answer)
+
+
+@app.command()
+def doctor(
+    store: Annotated[str | None, typer.Option(help="Also try to write to this run directory or URL.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Look at the installation and say what is missing and how to get it."""
+    from curate.doctor import examine
+
+    with out.status("looking"):
+        findings = examine(store)
+    marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[bold red]problem[/]"}
+    table = Table.grid(padding=(0, 2))
+    for finding in findings:
+        table.add_row(marks[finding.state], finding.name, escape(finding.found))
+    out.print(table)
+    for finding in findings:
+        if finding.remedy:
+            out.print(f"\n{marks[finding.state]} {finding.name}: {escape(finding.remedy)}")
+    if json_file is not None:
+        _write_json(json_file, [finding.to_json() for finding in findings])
+    if any(finding.state == "problem" for finding in findings):
+        raise CurateError("the installation has problems; see above")
+
+
+@data_app.command()
+def clipart(
+    target: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the shards go.")],
+    image_size: Annotated[
+        int, typer.Option(min=0, help="Longest side in pixels; 0 keeps the original files byte for byte.")
+    ] = 256,
+    debs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Take the Debian packages from here instead of apt-get.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Build a real, naturally noisy corpus of about 8,800 drawings and photos from Debian's packages."""
+    from curate.corpora.clipart import fetch_clipart
+
+    with _interruptible(), _data_progress(quiet) as progress:
+        report = fetch_clipart(target, image_size=image_size, debs=debs, progress=progress)
+    if not quiet:
+        out.print(str(report), markup=False)
+
+
+@data_app.command()
+def corrupt(
+    source: Annotated[list[str], typer.Option("--input", metavar="GLOB", help="WebDataset tars.")],
+    target: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the shards and _truth go.")],
+    kind: Annotated[
+        Literal["random", "category", "nearest"], typer.Option(help="Who swaps captions with whom.")
+    ] = "random",
+    rate: Annotated[float, typer.Option(help="Share of pairs to mismatch, between 0 and 1.")] = 0.4,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    category_field: Annotated[str, typer.Option(help="kind category: field of the JSON member.")] = "category",
+    quiet: Quiet = False,
+) -> None:
+    """Swap captions among pairs and write down the truth, to measure noise_prob with `inspect --truth`."""
+    from curate.corpora.corrupt import corrupt as corrupt_corpus
+    from curate.models.encoder import caption_embedder
+
+    embed = caption_embedder() if kind == "nearest" else None
+    with _interruptible(), _data_progress(quiet) as progress:
+        report = corrupt_corpus(
+            source,
+            target,
+            kind=kind,
+            rate=rate,
+            seed=seed,
+            category_field=category_field,
+            embed_captions=embed,
+            progress=progress,
+        )
+    if not quiet:
+        out.print(str(report), markup=False)
+
+
+@contextmanager
+def _runner(name: str, workers: int | None) -> Iterator[Runner]:
+    from curate.run import LocalRunner, RayRunner
+
+    if name == "local":
+        yield LocalRunner(workers)
+        return
+    ray_runner = RayRunner(workers)
+    try:
+        yield ray_runner
+    finally:
+        ray_runner.close()
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Progress]:
+    from curate.terminal import TerminalProgress
+
+    with TerminalProgress(console) as progress:
+        yield progress
+
+
+@contextmanager
+def _data_progress(quiet: bool) -> Iterator[Any]:
+    from curate.terminal import CallbackProgress
+
+    with CallbackProgress(Console(highlight=False, quiet=quiet)) as progress:
+        yield progress
+
+
+def _tell_changes(console: Console, plan: Plan) -> None:
+    for verb, names in (
+        ("new", plan.change.added),
+        ("changed", plan.change.changed),
+        ("gone", plan.change.vanished),
+    ):
+        if names:
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            console.print(f"input    {verb} since the last run: {shown}", markup=False)
+
+
+def _resources(runner: Runner, plan: Plan) -> str:
+    from curate.run import LocalRunner, RayRunner
+
+    if isinstance(runner, RayRunner):
+        workers, each = runner.model_workers(plan.spec.device, len(plan.manifest.parts))
+        return f"Ray: {workers} model workers with {each}, the other CPUs decode"
+    assert isinstance(runner, LocalRunner)
+    return f"local: {runner.workers} threads"
+
+
+def _plan_rows(plan: Plan, estimates: dict[str, float]) -> list[dict[str, Any]]:
+    from curate.plan import RowStep
+
+    rows: list[dict[str, Any]] = []
+    for step in plan.steps:
+        seconds = estimates.get(step.name)
+        if isinstance(step, RowStep):
+            tasks = plan.tasks(step)
+            pairs = sum(task.part.rows for task in tasks)
+            counts = (step.name, len(step.fingerprints), len(step.done), len(tasks), pairs)
+        else:
+            counts = (f"{step.name} fit", 1, int(step.done), int(not step.done), 0)
+        estimate = "nothing to do" if not counts[3] else "not measured yet" if seconds is None else _duration(seconds)
+        names = ("step", "parts", "done", "to_do", "pairs_to_do")
+        rows.append({**dict(zip(names, counts, strict=True)), "estimate": estimate, "seconds": seconds})
+    return rows
+
+
+def _print_summary(console: Console, summary: Summary, url: str, reports: list[StepReport], seconds: float) -> None:
+    worked = [report for report in reports if report.rows]
+    if worked:
+        slowest = max(worked, key=lambda report: report.seconds)
+        parts = ", ".join(f"{report.name} {_duration(report.seconds)}" for report in worked)
+        console.print(f"\ndone in {_duration(seconds)} ({parts}; slowest: {slowest.name})", markup=False)
+    else:
+        console.print("\nnothing to do: every file is there already", markup=False)
+    _print_counts(console, summary)
+    _print_suspicious(console, summary)
+    console.print(f"\nannotations  {url}/annotations  (Parquet, one row per pair)", markup=False, soft_wrap=True)
+    console.print(f"next         curate inspect {url} --key KEY", markup=False, soft_wrap=True)
+    console.print(
+        f"             python -c \"import pandas as pd; print(pd.read_parquet('{url}/annotations'))\"",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _print_counts(console: Console, summary: Summary) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(justify="right")
+    table.add_row("pairs", f"{summary.pairs:,}", "")
+    for label, count in summary.labels.items():
+        table.add_row(f"  {label}", f"{count:,}", _share(count, summary.pairs))
+    for status, count in summary.statuses.items():
+        if status != "ok":
+            table.add_row(f"  not usable: {status}", f"{count:,}", _share(count, summary.pairs))
+    if summary.shard_errors:
+        table.add_row("damage in shards", f"{summary.shard_errors:,}", "see shard_errors.parquet")
+    console.print()
+    console.print(table)
+    noise = summary.noise
+    if noise:
+        share = noise.get("noise_share")
+        estimate = f", estimated share of noise {share:.1%}" if isinstance(share, float) else ""
+        console.print(
+            f"separable: {noise.get('separable', 'unknown')} ({noise.get('method', '')}{estimate})", markup=False
+        )
+
+
+def _print_suspicious(console: Console, summary: Summary) -> None:
+    if not summary.most_suspicious:
+        return
+    table = Table("noise_prob", "key", "caption", title="most suspicious", title_justify="left", box=None)
+    for pair in summary.most_suspicious:
+        table.add_row(f"{pair.noise_prob:.3f}", escape(pair.key), escape(_one_line(pair.caption)))
+    console.print()
+    console.print(table)
+
+
+def _print_pair(pair: dict[str, Any]) -> None:
+    signals = pair.pop("signals") or {}
+    _print_facts(pair["row_id"], {**_printable(pair), **{f"signals.{name}": value for name, value in signals.items()}})
+
+
+def _print_facts(title: str, facts: dict[str, Any]) -> None:
+    table = Table(title=escape(title), title_justify="left", box=None, show_header=False)
+    for name, value in facts.items():
+        table.add_row(name, "-" if value is None else escape(_one_line(str(_rounded(value)), 500)))
+    out.print(table)
+
+
+def _rounded(value: Any) -> Any:
+    return f"{value:.4f}" if isinstance(value, float) else value
+
+
+def _printable(pair: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in pair.items()}
+
+
+def _one_line(text: str, most: int = 100) -> str:
+    """Captions come from strangers: no control character of theirs reaches the terminal."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count / total:.1%}" if total else ""
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _write_json(file: Path, value: Any) -> None:
+    try:
+        file.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--json {file}: cannot be written: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,293 @@
+"""The pipeline file: its models, every default, and errors that name the file, the line and the key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from curate.errors import InputError
+
+YamlPath = tuple[str | int, ...]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ColumnNames(_Model):
+    """Which columns of a table hold what; null looks for the usual names."""
+
+    image: str | None = Field(None, description="Column with image bytes, or with the image's path or URL.")
+    caption: str | None = Field(None, description="Column with the caption.")
+    key: str | None = Field(None, description="Column with the pair's key; without one the row number is the key.")
+
+
+class InputConfig(_Model):
+    """Where the pairs are."""
+
+    format: Literal["webdataset", "parquet", "jsonl", "csv"] = Field(
+        "webdataset", description="webdataset (img2dataset tars), parquet, jsonl or csv."
+    )
+    path: str | list[str] = Field(
+        description="Folder, file, glob or brace range, local or any fsspec URL; or a list of them."
+    )
+    part_rows: int = Field(
+        1000, ge=1, le=100_000, description="Most pairs in one part, the unit of work and of resuming."
+    )
+    columns: ColumnNames = Field(default_factory=lambda: ColumnNames(), description="Column names of a table.")
+    caption_json_key: str | None = Field(
+        None, description="webdataset: take the caption from this key of the .json member instead of the .txt member."
+    )
+    image_root: str | None = Field(
+        None, description="jsonl, csv: folder that relative image paths start from; default: the table's own folder."
+    )
+    max_image_pixels: int = Field(
+        200_000_000, ge=1, description="Images with more pixels are not decoded (status image_too_large)."
+    )
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The path patterns as a tuple."""
+        return (self.path,) if isinstance(self.path, str) else tuple(self.path)
+
+
+class EncoderConfig(_Model):
+    """Which towers embed images and captions."""
+
+    model: str = Field(
+        "offline",
+        description="open_clip model name (ViT-B-32), path of an open_clip JSON model config, or 'offline': "
+        "EfficientNet-Lite0 and MiniLM from the extra curate[offline].",
+    )
+    pretrained: str | None = Field(
+        None, description="open_clip tag (laion2b_s34b_b79k) or path of a local checkpoint (.pt, .safetensors)."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: fp16 on a GPU; on a CPU bf16 where it has it and the embeddings agree, else fp32."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda if there is one.")
+    batch_size: int | None = Field(
+        None, ge=1, description="Rows in one padded forward pass; null: 64 on a CPU, 512 on a GPU."
+    )
+
+
+class EmbedConfig(_Model):
+    """The embed stage has no options of its own: the towers are under `encoder:`."""
+
+
+class NoiseConfig(_Model):
+    """How noise_prob is made."""
+
+    folds: int = Field(5, ge=2, le=50, description="Cross-fitting folds, grouped by picture.")
+    rounds: int = Field(
+        2, ge=1, le=10, description="Rounds of fitting; from the second on, pairs weigh 1 - noise_prob."
+    )
+    fit_rows: int = Field(50_000, ge=100, description="Most pairs the models are fitted on.")
+    mixture: Literal["default", "gmm", "null"] = Field(
+        "default",
+        description="gmm: two Gaussians; null: shuffled-pair null; default: gmm where its guards hold, else null.",
+    )
+    itc_epochs: int = Field(3, ge=1, le=100, description="Warm-up epochs of the heads behind itc_loss (NLIP).")
+    clean_below: float = Field(0.3, ge=0, le=1, description="Pairs with a lower noise_prob are labelled clean.")
+    noisy_above: float = Field(0.7, ge=0, le=1, description="Pairs with a higher noise_prob are labelled noisy.")
+
+    @model_validator(mode="after")
+    def _thresholds_in_order(self) -> NoiseConfig:
+        if self.clean_below > self.noisy_above:
+            raise ValueError(f"clean_below ({self.clean_below}) must not be above noisy_above ({self.noisy_above})")
+        return self
+
+
+class StagesConfig(_Model):
+    """The stages in the order they run; a stage that is null does not run."""
+
+    embed: EmbedConfig = Field(default_factory=lambda: EmbedConfig(), description="Embed images and captions.")
+    noise: NoiseConfig | None = Field(None, description="Signals, noise_prob and label of every pair.")
+
+
+STAGE_NAMES = tuple(StagesConfig.model_fields)
+
+
+class PipelineConfig(_Model):
+    """A whole pipeline.yaml."""
+
+    input: InputConfig
+    output: str = Field(description="Run directory, a local path or an fsspec URL.")
+    encoder: EncoderConfig = Field(default_factory=lambda: EncoderConfig())
+    seed: int = Field(0, ge=0, description="Seed of every random draw.")
+    stages: StagesConfig
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> PipelineConfig:
+    """Read a pipeline file.
+
+    Args:
+        path: the YAML file.
+        overrides: "a.b=c" strings; values are YAML. A stage is named directly: "stages.noise.folds=3".
+
+    Raises:
+        InputError: with one line per mistake: file, line, key, what to write instead.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(
+            f"{file}: no such file. Is the path right? Pipelines that run as they stand are in pipelines/."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read as a UTF-8 text file: {error}") from None
+    return parse_config(text, str(file), overrides)
+
+
+def parse_config(text: str, name: str, overrides: Sequence[str] = ()) -> PipelineConfig:
+    """Like `load_config`, from the text of the file; `name` stands in error messages."""
+    raw, lines = _parse_yaml(text, name)
+    problems: list[str] = []
+    raw = _stages_by_name(raw, name, lines, problems)
+    for override in overrides:
+        _apply_override(raw, lines, override)
+    if problems:
+        raise InputError("\n".join(problems))
+    try:
+        return PipelineConfig.model_validate(raw)
+    except ValidationError as error:
+        raise InputError("\n".join(_explain(detail, name, lines) for detail in error.errors())) from None
+
+
+Lines = dict[YamlPath, str]
+
+
+def _parse_yaml(text: str, name: str) -> tuple[dict[str, Any], Lines]:
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{name}:{mark.line + 1}" if mark else name
+        raise InputError(f"{where}: not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{name}: not valid YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"{name}:1: a pipeline is a mapping with the keys input, output and stages")
+    lines: Lines = {}
+    _collect_lines(node, (), name, lines)
+    return raw, lines
+
+
+def _collect_lines(node: yaml.Node | None, path: YamlPath, name: str, lines: Lines) -> None:
+    if node is None:
+        return
+    lines.setdefault(path, f"{name}:{node.start_mark.line + 1}")
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            where = f"{name}:{key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+                raise InputError(f"{where}: keys must be plain words")
+            inner = (*path, key.value)
+            if inner in lines:
+                raise InputError(f"{where}: '{key.value}' is given twice")
+            lines[inner] = where
+            _collect_lines(value, inner, name, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _collect_lines(value, (*path, index), name, lines)
+
+
+def _stages_by_name(raw: dict[str, Any], name: str, lines: Lines, problems: list[str]) -> dict[str, Any]:
+    """Turn the list of stages into a mapping, and the lines with it, so that the model and --set can name a stage."""
+    stages = raw.get("stages")
+    if not isinstance(stages, list):
+        if "stages" in raw:
+            problems.append(f"{lines[('stages',)]}: stages: must be a list, such as [embed, noise]")
+        return raw
+    named: dict[str, Any] = {}
+    for index, entry in enumerate(stages):
+        where = lines[("stages", index)]
+        if isinstance(entry, dict) and len(entry) == 1:
+            stage, options = next(iter(entry.items()))
+        elif isinstance(entry, str):
+            stage, options = entry, {}
+        else:
+            problems.append(f"{where}: stages: each is a name, or one name with options: `- noise: {{folds: 5}}`")
+            continue
+        if stage not in STAGE_NAMES:
+            problems.append(f"{where}: stages: there is no stage '{stage}'{_did_you_mean(stage, STAGE_NAMES)}")
+        elif stage in named:
+            problems.append(f"{where}: stages: '{stage}' is given twice")
+        else:
+            named[stage] = {} if options is None else options
+            for path, line in list(lines.items()):
+                if path[:3] == ("stages", index, stage):
+                    by_name = ("stages", *path[2:])
+                    lines[by_name] = line
+            lines.setdefault(("stages", stage), where)
+    expected = [stage for stage in STAGE_NAMES if stage in named]
+    if list(named) != expected:
+        problems.append(f"{lines[('stages',)]}: stages: must be in the order {', '.join(expected)}")
+    if "embed" not in named and not problems:
+        problems.append(
+            f"{lines[('stages',)]}: stages: 'embed' must come first; every other stage works on embeddings"
+        )
+    return {**raw, "stages": named}
+
+
+def _apply_override(raw: dict[str, Any], lines: Lines, override: str) -> None:
+    path, equals, value = override.partition("=")
+    keys = path.split(".")
+    if not equals or not all(keys):
+        raise InputError(f"--set {override}: must look like encoder.batch_size=32")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError(f"--set {override}: the value is not valid YAML") from None
+    target: Any = raw
+    for key in keys[:-1]:
+        target = target.setdefault(key, {})
+        if not isinstance(target, dict):
+            raise InputError(f"--set {override}: '{key}' has no keys below it")
+    target[keys[-1]] = parsed
+    lines[tuple(keys)] = f"--set {override}"
+
+
+def _explain(detail: ErrorDetails, name: str, lines: Lines) -> str:
+    path = tuple(detail["loc"])
+    where = next((lines[path[:end]] for end in range(len(path), -1, -1) if path[:end] in lines), name)
+    # pydantic names the branch of a union behind the key ("str", "list[str]"): keep what the file has.
+    known = path
+    while len(known) > 1 and known not in lines and detail["type"] != "missing":
+        known = known[:-1]
+    dotted = ".".join(str(key) for key in known)
+    if detail["type"] == "extra_forbidden":
+        return f"{where}: {dotted}: unknown key{_did_you_mean(str(path[-1]), _keys_beside(path))}"
+    if detail["type"] == "missing":
+        return f"{where}: {dotted}: is missing"
+    if detail["type"] == "value_error":
+        return f"{where}: {dotted}: {detail['msg'].removeprefix('Value error, ')}"
+    return f"{where}: {dotted}: {_lower_first(detail['msg'])}, but is {detail['input']!r}"
+
+
+def _keys_beside(path: YamlPath) -> tuple[str, ...]:
+    model: type[BaseModel] = PipelineConfig
+    for key in path[:-1]:
+        annotation = model.model_fields[str(key)].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return tuple(model.model_fields)
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; there are: {', '.join(known)}" if known else "; it has no options"
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,58 @@
+"""Tar files whose bytes depend on nothing but the names and contents of their members."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+Progress = Callable[[str, int, int], None]
+"""How a long job says where it stands: what it is doing, how much of it is done, how much there is to do."""
+
+
+def ignore_progress(description: str, done: int, total: int) -> None:
+    """The Progress of a caller who does not want to know."""
+
+
+def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
+    """Write regular files into a tar, in the order given: time 0, owner 0, mode 0644. The file is whole or absent.
+
+    Args:
+        path: where the tar goes; its folder is made if needed. A file that is there already is replaced.
+        members: name and content of each member. Read one at a time, so a generator keeps memory small.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with tarfile.open(partial, "w", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
+            for name, content in members:
+                archive.addfile(_plain_header(name, len(content)), io.BytesIO(content))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _plain_header(name: str, size: int) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(name)
+    header.size = size
+    header.mode = 0o644
+    return header

@@ -1,0 +1,208 @@
+"""The manifest: which parts the input is cut into, numbered once and for good."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from curate.sources.base import Part, Shard, ShardError, ShardIndex, Source
+from curate.store import RunStore
+
+MANIFEST_FILE = "manifest.parquet"
+ERRORS_FILE = "shard_errors.parquet"
+STAMPS_FILE = "_state/sources.json"
+
+Indexer = Callable[[Source, Sequence[Shard]], Iterable[tuple[Shard, ShardIndex]]]
+
+_MANIFEST_SCHEMA = pa.schema(
+    [
+        pa.field("part", pa.int32(), nullable=False),
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("first_row", pa.int64(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("start", pa.int64(), nullable=False),
+        pa.field("end", pa.int64(), nullable=False),
+        pa.field("checksum", pa.string(), nullable=False),
+        pa.field("duplicate_rows", pa.list_(pa.int64()), nullable=False),
+    ]
+)
+
+_ERRORS_SCHEMA = pa.schema(
+    [
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("error", pa.string(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The input as parts.
+
+    Attributes:
+        parts: part by number, ascending.
+        errors: what could not become a row, by shard and offset.
+        shards: the shards that the parts come from, by name.
+        next_number: number of the next new part; numbers are never given twice.
+    """
+
+    parts: dict[int, Part]
+    errors: tuple[ShardError, ...]
+    shards: dict[str, Shard]
+    next_number: int
+
+    @property
+    def rows(self) -> int:
+        """Pairs in all parts."""
+        return sum(part.rows for part in self.parts.values())
+
+
+@dataclass(frozen=True)
+class ManifestChange:
+    """How the input differs from the last run's: names of shards, numbers of parts that are gone."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    vanished: tuple[str, ...] = ()
+    retired_parts: tuple[int, ...] = ()
+
+
+def update_manifest(
+    store: RunStore, source: Source, shards: Sequence[Shard], cutting: str, index: Indexer, limit: int | None = None
+) -> tuple[Manifest, ManifestChange]:
+    """Bring the run's manifest in step with the input and write it.
+
+    A shard whose stamp is the recorded one is not read again. Parts whose content is unchanged keep their numbers.
+
+    Args:
+        store: the run directory.
+        source: reads the shards.
+        shards: all shards of the input, in order.
+        cutting: fingerprint of the options that decide where parts are cut and what they hold; with another one
+            the parts are numbered anew.
+        index: reads shards; a runner's.
+        limit: only the first so many pairs.
+    """
+    old = _read_old(store, cutting)
+    if limit is not None:
+        shards, found = _index_up_to(source, shards, old, index, limit)
+    else:
+        found = _index_changed(source, shards, old, index)
+    manifest, change = _number(shards, found, old, limit)
+    if old.next_number is None or (manifest.parts, manifest.errors) != (old.parts, old.errors):
+        _write_tables(store, manifest, cutting)
+    stamps = {name: shard.stamp for name, shard in manifest.shards.items()}
+    if stamps != old.stamps:
+        store.write_json(STAMPS_FILE, {"cutting": cutting, "shards": stamps})
+    return manifest, change
+
+
+@dataclass(frozen=True)
+class _Old:
+    parts: dict[int, Part]
+    errors: tuple[ShardError, ...]
+    stamps: dict[str, str]
+    next_number: int | None
+
+
+def _read_old(store: RunStore, cutting: str) -> _Old:
+    facts = store.read_facts(MANIFEST_FILE)
+    state = store.read_json(STAMPS_FILE) or {}
+    if facts is None or facts["cutting"] != cutting or not store.exists(ERRORS_FILE):
+        return _Old({}, (), {}, None)
+    parts = {
+        row.pop("part"): Part(**{**row, "duplicate_rows": tuple(row["duplicate_rows"])})
+        for row in store.read_table(MANIFEST_FILE).to_pylist()
+    }
+    errors = tuple(ShardError(**row) for row in store.read_table(ERRORS_FILE).to_pylist())
+    stamps = state.get("shards", {}) if state.get("cutting") == cutting else {}
+    return _Old(parts, errors, stamps, facts["next_number"])
+
+
+def _index_changed(source: Source, shards: Sequence[Shard], old: _Old, index: Indexer) -> dict[str, ShardIndex]:
+    by_shard: dict[str, list[Part]] = {}
+    for part in old.parts.values():
+        by_shard.setdefault(part.shard, []).append(part)
+    errors: dict[str, list[ShardError]] = {}
+    for error in old.errors:
+        errors.setdefault(error.shard, []).append(error)
+    found = {
+        shard.name: ShardIndex(tuple(by_shard.get(shard.name, ())), tuple(errors.get(shard.name, ())))
+        for shard in shards
+        if old.stamps.get(shard.name) == shard.stamp
+    }
+    unread = [shard for shard in shards if shard.name not in found]
+    found.update((shard.name, result) for shard, result in index(source, unread))
+    return found
+
+
+def _index_up_to(
+    source: Source, shards: Sequence[Shard], old: _Old, index: Indexer, limit: int
+) -> tuple[list[Shard], dict[str, ShardIndex]]:
+    """Read shards only until they hold `limit` pairs."""
+    taken: list[Shard] = []
+    found: dict[str, ShardIndex] = {}
+    for shard in shards:
+        if sum(part.rows for result in found.values() for part in result.parts) >= limit:
+            break
+        taken.append(shard)
+        found.update(_index_changed(source, [shard], old, index))
+    return taken, found
+
+
+def _first_rows(parts: Iterable[Part], limit: int) -> Iterator[Part]:
+    left = limit
+    for part in parts:
+        if left <= 0:
+            return
+        rows = min(left, part.rows)
+        duplicates = tuple(row for row in part.duplicate_rows if row < part.first_row + rows)
+        yield dataclasses.replace(part, rows=rows, duplicate_rows=duplicates)
+        left -= rows
+
+
+def _number(
+    shards: Sequence[Shard], found: dict[str, ShardIndex], old: _Old, limit: int | None
+) -> tuple[Manifest, ManifestChange]:
+    parts_in_order: Iterable[Part] = [part for shard in shards for part in found[shard.name].parts]
+    if limit is not None:
+        parts_in_order = list(_first_rows(parts_in_order, limit))
+    wanted: dict[str, list[Part]] = {shard.name: [] for shard in shards}
+    for part in parts_in_order:
+        wanted[part.shard].append(part)
+    old_numbers: dict[str, list[int]] = {}
+    for number, part in old.parts.items():
+        old_numbers.setdefault(part.shard, []).append(number)
+    numbered: dict[int, Part] = {}
+    next_number = old.next_number or 0
+    for name, parts in wanted.items():
+        numbers = old_numbers.get(name, [])
+        fresh = max(0, len(parts) - len(numbers))
+        numbers = numbers[: len(parts)] + list(range(next_number, next_number + fresh))
+        next_number += fresh
+        numbered.update(zip(numbers, parts, strict=True))
+    change = ManifestChange(
+        added=tuple(name for name in wanted if old.parts and name not in old_numbers and wanted[name]),
+        changed=tuple(
+            name
+            for name, numbers in old_numbers.items()
+            if name in wanted and [old.parts[n] for n in numbers] != wanted[name]
+        ),
+        vanished=tuple(name for name in old_numbers if name not in wanted),
+        retired_parts=tuple(sorted(set(old.parts) - set(numbered))),
+    )
+    errors = tuple(error for shard in shards for error in found[shard.name].errors)
+    by_name = {shard.name: shard for shard in shards}
+    return Manifest(dict(sorted(numbered.items())), errors, by_name, next_number), change
+
+
+def _write_tables(store: RunStore, manifest: Manifest, cutting: str) -> None:
+    rows = [{"part": number, **dataclasses.asdict(part)} for number, part in manifest.parts.items()]
+    errors = [dataclasses.asdict(error) for error in manifest.errors]
+    store.write_table(ERRORS_FILE, pa.Table.from_pylist(errors, _ERRORS_SCHEMA), {"cutting": cutting})
+    facts = {"cutting": cutting, "next_number": manifest.next_number}
+    store.write_table(MANIFEST_FILE, pa.Table.from_pylist(rows, _MANIFEST_SCHEMA), facts)

@@ -1,0 +1,488 @@
+"""Image and text towers: pixels and captions in, unit-norm embeddings out, the same bytes every time."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.errors import CurateError, InputError
+from curate.models.towers import (
+    ImageTower,
+    TextTower,
+    TokenIds,
+    Towers,
+    build_towers,
+    offline_text_tower,
+)
+from curate.models.weights import OFFLINE, ModelFiles, locate
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+CPU_BATCH_SIZE = 16
+"""Measured, EfficientNet-Lite0 on one core: 60 images/s at 16, 41 at 64, whose activations fall out of the cache."""
+GPU_BATCH_SIZE = 512
+PRECISIONS = ("fp32", "bf16", "fp16")
+MIN_COSINE = 0.999
+"""A faster precision is used only if every embedding of a probe keeps at least this cosine to fp32."""
+
+TOKENS_PER_ROW = 16
+"""A padded batch of captions has batch_size * 16 tokens in every bucket, so that a part-filled one wastes little."""
+
+_LIBRARIES = ("torch", "open_clip_torch", "timm", "transformers", "tokenizers", "pillow", "numpy")
+_PROBE_CAPTIONS = ("a dog", "a red bicycle leaning on a white wall in the old town", "chart of sales, 1998 - 2004 (%)")
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """What the user asks for.
+
+    Attributes:
+        model: open_clip name ("ViT-B-32"), path of an open_clip JSON config, or "offline".
+        pretrained: open_clip tag ("laion2b_s34b_b79k") or path of a local checkpoint (.pt, .safetensors).
+        precision: auto, fp32, bf16 or fp16.
+        device: auto, cpu or cuda.
+        batch_size: rows in one padded forward pass; None for 16 on a CPU, 512 on a GPU.
+    """
+
+    model: str = OFFLINE
+    pretrained: str | None = None
+    precision: str = "auto"
+    device: str = "auto"
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("auto", *PRECISIONS):
+            raise InputError(f"encoder.precision: {self.precision}: must be auto, {', '.join(PRECISIONS)}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise InputError(f"encoder.device: {self.device}: must be auto, cpu or cuda")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(f"encoder.batch_size: {self.batch_size}: must be at least 1")
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """The numerics of an encoder, chosen once when planning; every worker honours it or says that it cannot.
+
+    Attributes:
+        model: open_clip name, stem of a local config's file name, or "offline"; never a path.
+        pretrained: open_clip tag, "local" or "offline"; never a path.
+        weights_sha256: hex digest of the weights.
+        config_sha256: hex digest of the architecture and of the preprocessing it asks for.
+        image_size: side of the square that the image tower takes, in pixels.
+        mean, std: per channel (RGB), for pixels in [0, 1].
+        interpolation: bicubic or bilinear.
+        resize_mode: shortest (then crop), longest (then pad with `fill_color`) or squash.
+        fill_color: grey level of the padding, 0 to 255.
+        image_dim, text_dim: width of the embeddings.
+        joint_space: the towers were trained together, so a cosine between them means something.
+        context_length: most tokens of a caption that the text tower reads.
+        device: cpu or cuda.
+        precision: fp32, bf16 or fp16.
+        batch_size: rows in one padded forward pass of the image tower; see TOKENS_PER_ROW for captions.
+        threads: torch threads in each calling thread.
+        libraries: versions of the libraries that decide on the numbers, by distribution name.
+    """
+
+    model: str
+    pretrained: str
+    weights_sha256: str
+    config_sha256: str
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    resize_mode: str
+    fill_color: int
+    image_dim: int
+    text_dim: int
+    joint_space: bool
+    context_length: int
+    device: str
+    precision: str
+    batch_size: int
+    threads: int
+    libraries: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """As a mapping of JSON types (lists for tuples)."""
+        content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return content
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> EncoderSpec:
+        """The spec that `to_json` wrote."""
+        return cls(**{**content, "mean": tuple(content["mean"]), "std": tuple(content["std"])})
+
+
+def resolve_encoder(options: EncoderOptions) -> EncoderSpec:
+    """Choose device, precision and batch shape, and find out all that can be known only from the model.
+
+    Runs in the driver and loads the model there, on the CPU. Weights named by a tag are fetched.
+
+    Raises:
+        InputError: the options name something that does not exist or cannot be had on this machine.
+        CurateError: the weights cannot be fetched.
+    """
+    import torch
+
+    threads_before = torch.get_num_threads()
+    try:
+        return _resolve(options)
+    finally:
+        torch.set_num_threads(threads_before)
+
+
+def load_encoder(options: EncoderOptions, spec: EncoderSpec) -> Encoder:
+    """Load the towers in a worker.
+
+    Args:
+        options: where the model and its weights are, as given to `resolve_encoder`.
+        spec: what `resolve_encoder` made of them.
+
+    Raises:
+        CurateError: this worker cannot honour the spec: no such device or precision, other libraries or weights.
+    """
+    _check_libraries(spec)
+    _check_device(spec)
+    files = locate(options.model, options.pretrained)
+    found = {"weights_sha256": files.weights_sha256(), "config_sha256": files.config_sha256()}
+    for name, digest in found.items():
+        planned = getattr(spec, name)
+        if digest != planned:
+            raise _cannot_honour(
+                f"{name} of {spec.model}/{spec.pretrained} is {digest[:16]}..., planned {planned[:16]}...",
+                "Give every worker the same files",
+            )
+    return Encoder(build_towers(files, spec.precision, spec.device), spec)
+
+
+def caption_embedder() -> Callable[[list[str]], NDArray[np.float32]]:
+    """The offline text tower (MiniLM) alone, on the CPU.
+
+    Returns:
+        A function from n captions to float32 [n, 384], unit norm.
+
+    Raises:
+        InputError: the extra `curate[offline]` is not installed.
+    """
+    tower = offline_text_tower(locate(OFFLINE, None), "fp32", "cpu")
+
+    def embed(captions: list[str]) -> NDArray[np.float32]:
+        import torch
+
+        torch.set_num_threads(1)
+        return _TextBatches(tower, "cpu", CPU_BATCH_SIZE)(captions)
+
+    return embed
+
+
+class Encoder:
+    """Both towers, ready to use from several threads at once.
+
+    A row's embedding depends on the row and on the spec alone: every forward pass has one of a few fixed shapes,
+    filled up with rows that are thrown away.
+    """
+
+    def __init__(self, towers: Towers, spec: EncoderSpec) -> None:
+        self.spec = spec
+        self._images = _ImageBatches(towers.image, spec.device, spec.batch_size)
+        self._texts = _TextBatches(towers.text, spec.device, spec.batch_size)
+
+    def encode_images(self, pixels: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Embed images.
+
+        Args:
+            pixels: uint8 [n, image_size, image_size, 3], RGB.
+
+        Returns:
+            float16 [n, image_dim], L2-normalised, for joint and for separately trained towers alike.
+
+        Raises:
+            CurateError: the precision cannot hold the features, or the GPU's memory not even one row.
+        """
+        side = self.spec.image_size
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
+            raise CurateError(f"pixels must be uint8 [n, {side}, {side}, 3], not {pixels.dtype} {list(pixels.shape)}")
+        self._use_planned_threads()
+        return self._finished(self._images(pixels), self.spec.image_dim)
+
+    def encode_texts(self, captions: Sequence[str]) -> NDArray[np.float16]:
+        """Embed captions; equal captions are computed once.
+
+        Returns:
+            float16 [n, text_dim], L2-normalised, for joint and for separately trained towers alike.
+
+        Raises:
+            CurateError: the precision cannot hold the features, or the GPU's memory not even one row.
+        """
+        self._use_planned_threads()
+        return self._finished(self._texts(captions), self.spec.text_dim)
+
+    def _use_planned_threads(self) -> None:
+        import torch
+
+        # OpenMP's thread count belongs to the calling thread: a new one starts with all cores.
+        torch.set_num_threads(self.spec.threads)
+
+    def _finished(self, embeddings: NDArray[np.float32], dim: int) -> NDArray[np.float16]:
+        if embeddings.shape[1:] != (dim,):
+            raise CurateError(f"the tower gave embeddings of width {embeddings.shape[1]}, planned {dim}")
+        if not np.isfinite(embeddings).all():
+            raise CurateError(
+                f"{self.spec.model} overflows in {self.spec.precision}. Set encoder.precision: bf16 or fp32."
+            )
+        return embeddings.astype(np.float16)
+
+
+# Batches of a fixed shape.
+
+
+class _ImageBatches:
+    """Runs an image tower over any number of rows."""
+
+    def __init__(self, tower: ImageTower, device: str, rows: int) -> None:
+        self._tower = tower
+        self._forward = _FixedShape(device, rows)
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 [n, h, w, 3] -> float32 [n, dim], unit norm."""
+        if len(pixels) == 0:
+            return np.zeros((0, self._tower.dim), dtype=np.float32)
+        return self._forward(self._tower, pixels)
+
+
+class _TextBatches:
+    """Runs a text tower over any number of captions, equal ones once, those of similar length together."""
+
+    def __init__(self, tower: TextTower, device: str, rows: int) -> None:
+        self._tower = tower
+        self._forward = {
+            length: _FixedShape(device, max(1, rows * TOKENS_PER_ROW // length)) for length in tower.lengths
+        }
+
+    def __call__(self, captions: Sequence[str]) -> NDArray[np.float32]:
+        """n captions -> float32 [n, dim], unit norm."""
+        index = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}
+        tokens = self._tower.tokenize(list(index)) if index else []
+        counts = np.array([len(ids) for ids in tokens], dtype=np.int64)
+        embeddings = np.zeros((len(index), self._tower.dim), dtype=np.float32)
+        shorter = 0
+        for length, forward in self._forward.items():
+            members = np.flatnonzero((counts > shorter) & (counts <= length))
+            shorter = length
+            if len(members):
+                padded = _padded([tokens[member] for member in members], length)
+                embeddings[members] = forward(self._tower, padded, counts[members])
+        return embeddings[[index[caption] for caption in captions]]
+
+
+def _padded(rows: list[TokenIds], length: int) -> TokenIds:
+    padded = np.zeros((len(rows), length), dtype=np.int64)
+    for row, ids in enumerate(rows):
+        padded[row, : len(ids)] = ids
+    return padded
+
+
+class _FixedShape:
+    """Cuts rows into batches of one size, fills up the last, halves the size when a GPU's memory does not hold it."""
+
+    def __init__(self, device: str, rows: int) -> None:
+        self._device = device
+        self._rows = rows
+
+    def __call__(self, tower: Callable[..., torch.Tensor], *columns: NDArray[Any]) -> NDArray[np.float32]:
+        """Columns of n > 0 rows -> float32 [n, dim], unit norm."""
+        import torch
+
+        outputs: list[torch.Tensor] = []
+        start = 0
+        with torch.inference_mode():
+            while start < len(columns[0]):
+                rows = self._rows
+                try:
+                    outputs.append(self._batch(tower, [column[start : start + rows] for column in columns], rows))
+                except torch.cuda.OutOfMemoryError as error:
+                    self._halve(rows, error)
+                else:
+                    start += rows
+            return torch.cat(outputs).cpu().numpy()
+
+    def _batch(self, tower: Callable[..., torch.Tensor], columns: list[NDArray[Any]], rows: int) -> torch.Tensor:
+        from torch.nn.functional import normalize
+
+        features = tower(*(self._on_device(_filled(column, rows)) for column in columns))
+        return normalize(features[: len(columns[0])].float(), dim=-1)
+
+    def _on_device(self, column: NDArray[Any]) -> torch.Tensor:
+        import torch
+
+        # Arrow memory is read-only, which torch warns about.
+        tensor = torch.from_numpy(column if column.flags.writeable else column.copy())
+        if self._device == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self._device, non_blocking=True)
+
+    def _halve(self, rows: int, error: BaseException) -> None:
+        import torch
+
+        if rows == 1:
+            raise CurateError("the GPU's memory does not hold the encoder and one row; use a smaller model") from error
+        self._rows = min(self._rows, rows // 2)
+        torch.cuda.empty_cache()
+        log.warning(
+            "GPU memory does not hold a batch of %d rows; going on with %d. Embeddings may differ in the last bit "
+            "from those of other workers: set encoder.batch_size lower to have all workers do the same.",
+            rows,
+            rows // 2,
+        )
+
+
+def _filled(column: NDArray[Any], rows: int) -> NDArray[Any]:
+    """The column with its last row repeated until there are `rows`."""
+    missing = rows - len(column)
+    return np.concatenate([column, np.repeat(column[-1:], missing, axis=0)]) if missing else column
+
+
+# Choosing and checking the numerics.
+
+
+def _resolve(options: EncoderOptions) -> EncoderSpec:
+    device = _choose_device(options.device)
+    files = locate(options.model, options.pretrained)
+    towers = build_towers(files, "fp32", "cpu")
+    batch_size = options.batch_size or (CPU_BATCH_SIZE if device == "cpu" else GPU_BATCH_SIZE)
+    preprocess = towers.preprocess
+    fp32 = EncoderSpec(
+        model=files.model,
+        pretrained=files.pretrained,
+        weights_sha256=files.weights_sha256(),
+        config_sha256=files.config_sha256(),
+        image_size=int(preprocess["size"]),
+        mean=_three(preprocess["mean"]),
+        std=_three(preprocess["std"]),
+        interpolation=str(preprocess["interpolation"]),
+        resize_mode=str(preprocess["resize_mode"]),
+        fill_color=int(preprocess["fill_color"]),
+        image_dim=towers.image.dim,
+        text_dim=towers.text.dim,
+        joint_space=towers.joint_space,
+        context_length=towers.text.lengths[-1],
+        device=device,
+        precision="fp32",
+        batch_size=batch_size,
+        threads=1,
+        libraries=_library_versions(),
+    )
+    return dataclasses.replace(fp32, precision=_choose_precision(options.precision, fp32, files, towers))
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def _choose_device(asked: str) -> str:
+    import torch
+
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return asked
+
+
+def _choose_precision(asked: str, fp32: EncoderSpec, files: ModelFiles, towers: Towers) -> str:
+    if fp32.device == "cuda":
+        return "fp16" if asked == "auto" else asked
+    if asked == "fp16":
+        raise InputError("encoder.precision: fp16 is for a GPU; on a CPU use auto, fp32 or bf16")
+    if asked == "bf16" and not cpu_has_bf16():
+        raise InputError("encoder.precision: this CPU has no bf16 instructions (avx512_bf16, amx); use auto or fp32")
+    if asked != "auto":
+        return asked
+    return "bf16" if cpu_has_bf16() and _agrees("bf16", fp32, files, towers) else "fp32"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU computes in bf16 itself; without that bf16 is slower than fp32."""
+    import torch
+
+    capabilities: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _agrees(precision: str, fp32: EncoderSpec, files: ModelFiles, towers: Towers) -> bool:
+    """Whether a precision keeps every embedding of a fixed probe within MIN_COSINE of fp32's, on the CPU."""
+    lower = Encoder(build_towers(files, precision, "cpu"), dataclasses.replace(fp32, precision=precision))
+    full = Encoder(towers, fp32)
+    images = _probe_images(fp32.image_size)
+    cosines = [
+        _cosines(lower.encode_images(images), full.encode_images(images)),
+        _cosines(lower.encode_texts(_PROBE_CAPTIONS), full.encode_texts(_PROBE_CAPTIONS)),
+    ]
+    lowest = min(float(values.min()) for values in cosines)
+    log.info("%s in %s: lowest cosine to fp32 on a probe %.5f, %.3f needed", fp32.model, precision, lowest, MIN_COSINE)
+    return lowest >= MIN_COSINE
+
+
+def _probe_images(side: int) -> NDArray[np.uint8]:
+    """Eight pictures of coloured blocks, coarse to fine: uint8 [8, side, side, 3]."""
+    random = np.random.default_rng(0)
+    images = np.zeros((8, side, side, 3), dtype=np.uint8)
+    for number, image in enumerate(images):
+        blocks = 2 + 4 * number
+        colours = random.integers(0, 256, (blocks, blocks, 3), dtype=np.uint8)
+        cell = np.arange(side) * blocks // side
+        image[:] = colours[cell][:, cell]
+    return images
+
+
+def _cosines(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float64]:
+    a, b = left.astype(np.float64), right.astype(np.float64)
+    cosines: NDArray[np.float64] = (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+    return cosines
+
+
+def _library_versions() -> dict[str, str]:
+    versions: dict[str, str] = {}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            log.debug("%s is not installed", name)
+    return versions
+
+
+def _check_libraries(spec: EncoderSpec) -> None:
+    here = _library_versions()
+    differing = [
+        f"{name} {here.get(name, 'missing')} here, {planned} planned"
+        for name, planned in spec.libraries.items()
+        if here.get(name) != planned
+    ]
+    if differing:
+        raise _cannot_honour("; ".join(differing), "Install the same versions on every worker")
+
+
+def _check_device(spec: EncoderSpec) -> None:
+    import torch
+
+    if spec.device == "cuda" and not torch.cuda.is_available():
+        raise _cannot_honour("the plan chose cuda and torch sees no GPU", "Set encoder.device: cpu")
+    if spec.device == "cpu" and spec.precision == "bf16" and not cpu_has_bf16():
+        raise _cannot_honour("the plan chose bf16, which this CPU cannot compute in", "Set encoder.precision: fp32")
+    if spec.device == "cuda" and spec.precision == "fp32":
+        torch.backends.cudnn.allow_tf32 = False  # TF32 rounds to 10 bits, which is not what fp32 promises.
+
+
+def _cannot_honour(problem: str, remedy: str) -> CurateError:
+    return CurateError(f"this worker cannot encode as planned: {problem}. {remedy}, or plan again with what it has.")

@@ -1,0 +1,389 @@
+"""The two halves of a model, image tower and text tower, behind one small interface; and how each kind is built."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.errors import InputError
+from curate.models import weights
+from curate.models.weights import OFFLINE, ModelFiles
+
+if TYPE_CHECKING:
+    import torch
+
+TokenIds = NDArray[np.int64]
+
+TEXT_BUCKETS = (16, 32, 64, 128)
+"""Captions are padded to the first of these token counts that holds them, or to the tower's context length."""
+
+
+class ImageTower(Protocol):
+    """uint8 [n, h, w, 3] on the tower's device -> features [n, dim] of any float type."""
+
+    dim: int
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Features, not normalised."""
+        ...
+
+
+class TextTower(Protocol):
+    """Captions -> token ids -> features [n, dim] of any float type.
+
+    `lengths` are the context lengths that the tower may be run at, ascending. `tokenize` gives each caption's own ids,
+    never more than the last of them; `__call__` takes them padded with 0 to one of the lengths, and their counts.
+    """
+
+    dim: int
+    lengths: tuple[int, ...]
+
+    def tokenize(self, captions: list[str]) -> list[TokenIds]:
+        """Token ids of each caption, int64, without padding that the tower would not see anyway."""
+        ...
+
+    def __call__(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """Features, not normalised."""
+        ...
+
+
+@dataclass(frozen=True)
+class Towers:
+    """A pair of towers and how its images are prepared (keys of open_clip's PreprocessCfg)."""
+
+    image: ImageTower
+    text: TextTower
+    preprocess: Mapping[str, Any]
+    joint_space: bool
+
+
+def build_towers(files: ModelFiles, precision: str, device: str) -> Towers:
+    """Load a pair of towers.
+
+    Args:
+        files: where model and weights are.
+        precision: fp32, bf16 or fp16.
+        device: cpu or cuda.
+
+    Raises:
+        InputError: the config or the checkpoint is not what open_clip can build from.
+    """
+    if files.model == OFFLINE:
+        return _offline_towers(files, precision, device)
+    return _open_clip_towers(files, precision, device)
+
+
+def _dtype(precision: str) -> torch.dtype:
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def _normalised(pixels: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """uint8 NHWC -> normalised NCHW; the memory stays NHWC, which is torch's channels_last."""
+    return (pixels.permute(0, 3, 1, 2).float() * scale - shift).to(dtype)
+
+
+def _scale_and_shift(preprocess: Mapping[str, Any], device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    mean, std = (torch.tensor(preprocess[key], device=device).view(1, 3, 1, 1) for key in ("mean", "std"))
+    return 1 / (255 * std), mean / std
+
+
+# The offline pair: EfficientNet-Lite0 (ImageNet) and all-MiniLM-L6-v2. They have never seen each other.
+
+_LITE0_PREPROCESS = {
+    "size": 224,
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.5, 0.5, 0.5),
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+    "fill_color": 0,
+}
+_MINILM_CONTEXT = 256
+
+
+def offline_text_tower(files: ModelFiles, precision: str, device: str) -> TextTower:
+    """The text tower of the offline pair alone."""
+    assert files.folder is not None, "the offline text tower lies in a folder"
+    return _MiniLm(files.folder, precision, device)
+
+
+def _offline_towers(files: ModelFiles, precision: str, device: str) -> Towers:
+    image = _Lite0(files.weights[0], precision, device)
+    return Towers(image, offline_text_tower(files, precision, device), _LITE0_PREPROCESS, joint_space=False)
+
+
+class _Lite0:
+    """EfficientNet-Lite0's pooled features, before any classifier."""
+
+    def __init__(self, checkpoint: Path, precision: str, device: str) -> None:
+        import timm
+        import torch
+
+        model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        theirs = weights.read_state_dict(checkpoint)
+        # The names differ (`_conv_stem` for `conv_stem`), the order and the shapes do not.
+        model.load_state_dict(dict(zip(model.state_dict(), theirs.values(), strict=True)))
+        model.reset_classifier(0)
+        model.eval().requires_grad_(False)
+        _fold_batch_norms(model)
+        self._dtype = _dtype(precision)
+        self._model = model.to(device=device, dtype=self._dtype, memory_format=torch.channels_last)
+        self._scale, self._shift = _scale_and_shift(_LITE0_PREPROCESS, device)
+        self.dim = 1280
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self._model(_normalised(pixels, self._scale, self._shift, self._dtype))
+        return features
+
+
+def _fold_batch_norms(module: torch.nn.Module) -> None:
+    """Multiply each batch norm into the convolution before it; timm's batch norm carries the activation, which stays.
+
+    Half again as fast on a CPU, embeddings equal to float32 rounding.
+    """
+    from timm.layers import BatchNormAct2d
+    from torch.nn import Conv2d
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    previous_name, previous = "", None
+    for name, child in list(module.named_children()):
+        if isinstance(child, BatchNormAct2d) and isinstance(previous, Conv2d):
+            setattr(module, previous_name, fuse_conv_bn_eval(previous, child))
+            setattr(module, name, child.act)
+        else:
+            _fold_batch_norms(child)
+        previous_name, previous = name, child
+
+
+class _MiniLm:
+    """all-MiniLM-L6-v2, mean over the tokens, as sentence-transformers does."""
+
+    def __init__(self, folder: Path, precision: str, device: str) -> None:
+        import torch
+        from tokenizers import Tokenizer
+        from transformers import BertConfig, BertModel
+
+        # Truncation and padding are set here and never again: a tokenizer that changes is not safe to share.
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(_MINILM_CONTEXT)
+        model = BertModel(BertConfig.from_json_file(str(folder / "config.json")), add_pooling_layer=False)
+        theirs = weights.read_state_dict(folder / "model.safetensors")
+        unused = [name for name in theirs if name.startswith("pooler.") or name == "embeddings.position_ids"]
+        model.load_state_dict({name: tensor for name, tensor in theirs.items() if name not in unused})
+        self._model = model.eval().requires_grad_(False).to(device=torch.device(device), dtype=_dtype(precision))
+        self.dim = 384
+        self.lengths: tuple[int, ...] = (*TEXT_BUCKETS, _MINILM_CONTEXT)
+
+    def tokenize(self, captions: list[str]) -> list[TokenIds]:
+        return [np.array(encoding.ids, dtype=np.int64) for encoding in self._tokenizer.encode_batch(captions)]
+
+    def __call__(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        mask = torch.arange(tokens.shape[1], device=tokens.device) < counts[:, None]
+        hidden = self._model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+        features: torch.Tensor = (hidden.float() * mask[:, :, None]).sum(1) / counts[:, None]
+        return features
+
+
+# open_clip models.
+
+
+def _open_clip_towers(files: ModelFiles, precision: str, device: str) -> Towers:
+    model = _open_clip_model(files, precision, device)
+    preprocess = _preprocess(model, files)
+    image = _OpenClipImages(model, preprocess, precision, device)
+    text = _OpenClipTexts(model, _open_clip_tokenizer(files))
+    return Towers(image, text, preprocess, joint_space=True)
+
+
+def _open_clip_model(files: ModelFiles, precision: str, device: str) -> Any:
+    """The model with its weights, in eval mode.
+
+    open_clip.create_model would do, but it fetches weights itself, takes a config only from a folder, and logs to the
+    root logger.
+    """
+    import open_clip
+    import torch
+
+    config = json.loads(json.dumps(files.config["model_cfg"]))
+    config["vision_cfg"]["timm_model_pretrained"] = False
+    config["text_cfg"]["hf_model_pretrained"] = False
+    custom_text = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]
+    if "multimodal_cfg" in config:
+        kind = open_clip.CoCa
+    else:
+        kind = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
+    try:
+        model = kind(**config, cast_dtype=open_clip.get_cast_dtype(precision))
+    except (TypeError, AssertionError, RuntimeError, ValueError) as error:
+        raise InputError(f"encoder.model: open_clip cannot build {files.model} from its config: {error}") from error
+    _load_weights(model, files)
+    if precision != "fp32":
+        _lower_precision(model, _dtype(precision), "timm_model_name" in config["vision_cfg"])
+    return model.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
+
+
+def _load_weights(model: Any, files: ModelFiles) -> None:
+    import open_clip
+
+    path = files.weights[0]
+    # open_clip falls back to an unrestricted torch.load in some cases; a file that passes here leaves it no cause.
+    weights.read_state_dict(path)
+    try:
+        open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
+    except (RuntimeError, KeyError, AttributeError, StopIteration) as error:
+        problem = "\n".join(line[:300] for line in str(error).splitlines()[:4])
+        raise InputError(f"encoder.pretrained: the checkpoint does not fit {files.model}: {problem}") from error
+
+
+def _lower_precision(model: Any, dtype: torch.dtype, timm_images: bool) -> None:
+    """As open_clip.create_model does: layer norms stay in float32."""
+    import open_clip
+    from open_clip.transformer import LayerNormFp32
+
+    if not timm_images:
+        open_clip.convert_weights_to_lp(model, dtype=dtype)
+        return
+    model.to(dtype=dtype)
+    for module in model.modules():
+        if isinstance(module, LayerNormFp32):
+            module.float()
+
+
+def _preprocess(model: Any, files: ModelFiles) -> dict[str, Any]:
+    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+
+    size = model.visual.image_size
+    height, width = size if isinstance(size, tuple | list) else (size, size)
+    if height != width:
+        raise InputError(
+            f"encoder.model: {files.model} takes images of {width} x {height}; only squares are supported"
+        )
+    merged: dict[str, Any] = merge_preprocess_dict(PreprocessCfg(), files.config.get("preprocess_cfg", {}))
+    return {**merged, "size": int(height)}
+
+
+class _OpenClipImages:
+    """The image tower of an open_clip model."""
+
+    def __init__(self, model: Any, preprocess: Mapping[str, Any], precision: str, device: str) -> None:
+        self._model = model
+        self._dtype = _dtype(precision)
+        self._scale, self._shift = _scale_and_shift(preprocess, device)
+        self.dim = _output_width(self, int(preprocess["size"]), device)
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self._model.encode_image(_normalised(pixels, self._scale, self._shift, self._dtype))
+        return features
+
+
+def _output_width(tower: _OpenClipImages, side: int, device: str) -> int:
+    import torch
+
+    with torch.inference_mode():
+        return int(tower(torch.zeros((1, side, side, 3), dtype=torch.uint8, device=device)).shape[1])
+
+
+class _OpenClipTexts:
+    """The text tower of an open_clip model.
+
+    Where attention is causal and the features are read at the end-of-text token, whatever follows that token changes
+    nothing: short captions run at a short context length, several times faster. Other towers get their full length.
+    """
+
+    def __init__(self, model: Any, tokenizer: Callable[..., torch.Tensor]) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._tokenizer_lock = threading.Lock()
+        self._context = int(model.context_length)
+        self._causal = _causal_text(model)
+        shorter = [length for length in TEXT_BUCKETS if length < self._context] if self._causal is not None else []
+        self.lengths: tuple[int, ...] = (*shorter, self._context)
+        self.dim = _text_width(self, model)
+
+    def tokenize(self, captions: list[str]) -> list[TokenIds]:
+        # Hugging Face tokenizers change their state while they work.
+        with self._tokenizer_lock:
+            tokens = self._tokenizer(captions, context_length=self._context)
+        rows = tokens.numpy()
+        if self._causal is None:
+            return list(rows)
+        return [row[: end + 1] for row, end in zip(rows, rows.argmax(axis=1), strict=True)]
+
+    def __call__(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        if self._causal is not None:
+            return _causal_features(self._causal, tokens)
+        features: torch.Tensor = self._model.encode_text(tokens)
+        return features
+
+
+def _text_width(tower: _OpenClipTexts, model: Any) -> int:
+    import torch
+
+    device = next(model.parameters()).device
+    tokens = torch.zeros((1, tower.lengths[-1]), dtype=torch.long, device=device)
+    with torch.inference_mode():
+        return int(tower(tokens, torch.ones(1, dtype=torch.long, device=device)).shape[1])
+
+
+def _causal_text(model: Any) -> Any:
+    """The module of a causal text tower that is read at its end-of-text token; None for a tower of another kind."""
+    from open_clip import CLIP
+    from open_clip.transformer import TextTransformer
+
+    text = model if isinstance(model, CLIP) else getattr(model, "text", None)
+    if not isinstance(text, CLIP | TextTransformer) or getattr(text, "cls_emb", None) is not None:
+        return None
+    pooled_at = text.text_pool_type if isinstance(text, CLIP) else text.pool_type
+    return text if pooled_at == "argmax" and text.attn_mask is not None else None
+
+
+def _causal_features(text: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """open_clip's own text forward on a context of tokens.shape[1] instead of the full length."""
+    import torch
+
+    length = tokens.shape[1]
+    dtype = text.transformer.get_cast_dtype()
+    x = text.token_embedding(tokens).to(dtype) + text.positional_embedding[:length].to(dtype)
+    x = text.ln_final(text.transformer(x, attn_mask=text.attn_mask[:length, :length]))
+    features: torch.Tensor = x[torch.arange(len(x), device=x.device), tokens.argmax(dim=-1)]
+    projection = text.text_projection
+    if projection is None:
+        return features
+    projected: torch.Tensor = (
+        projection(features) if isinstance(projection, torch.nn.Linear) else features @ projection
+    )
+    return projected
+
+
+def _open_clip_tokenizer(files: ModelFiles) -> Callable[..., torch.Tensor]:
+    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+
+    text_cfg = files.config["model_cfg"]["text_cfg"]
+    options = text_cfg.get("tokenizer_kwargs", {})
+    name = text_cfg.get("hf_tokenizer_name")
+    if not name:
+        simple: Callable[..., torch.Tensor] = SimpleTokenizer(**options)
+        return simple
+    local = files.folder is not None and (files.folder / "tokenizer.json").is_file()
+    source = str(files.folder) if local else name
+    shared = {"tokenizer_mode": text_cfg.get("tokenizer_mode"), **options}
+    tokenizer: Callable[..., torch.Tensor]
+    try:
+        tokenizer = HFTokenizer(source, local_files_only=True, **shared)
+    except OSError:
+        weights.require_hub(f"the tokenizer {name}")
+        tokenizer = HFTokenizer(source, **shared)
+    return tokenizer

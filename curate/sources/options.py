@@ -1,0 +1,39 @@
+"""What a source needs to know: built from the `input:` section of pipeline.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Format = Literal["webdataset", "parquet", "jsonl", "csv"]
+
+
+@dataclass(frozen=True)
+class ColumnNames:
+    """Which columns of a table hold what. None: found by their usual names (see `curate.sources.table`)."""
+
+    image: str | None = None
+    caption: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """One input.
+
+    Attributes:
+        format: how the files are written.
+        path: patterns: local path, folder, glob (with `**`), braces `{000..012}` or `{a,b}`, fsspec URL.
+        part_rows: at most so many pairs in a part (at least 1).
+        columns: for tables.
+        caption_json_key: for webdataset: the caption is this member of the sample's .json, and nothing else.
+            None: the .txt, without one the .json's "caption".
+        image_root: for tables: where relative image paths start. None: the folder of the table file.
+    """
+
+    format: Format
+    path: tuple[str, ...]
+    part_rows: int = 1000
+    columns: ColumnNames = field(default_factory=ColumnNames)
+    caption_json_key: str | None = None
+    image_root: str | None = None

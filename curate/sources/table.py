@@ -1,0 +1,150 @@
+"""What the table formats share: which column is which, and the image files a table refers to."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from hashlib import blake2b
+from pathlib import Path
+from typing import Literal
+
+from curate.errors import CurateError, InputError
+from curate.sources.rows import MAX_IMAGE_BYTES, Picture, no_picture, picture_of, too_large
+from curate.sources.stores import LocalStore, RemoteStore, open_store, parent_url, url_scheme
+
+Role = Literal["image", "caption", "key"]
+
+# Usual names, the likeliest first. img2dataset calls the image column by its encoding; Hugging Face says `image`.
+PATH_COLUMNS = ("image", "image_path", "file_name", "path")
+IMAGE_COLUMNS = ("jpg", "png", "webp", "jpeg", *PATH_COLUMNS)
+CAPTION_COLUMNS = ("caption", "text")
+KEY_COLUMNS = ("key", "id")
+
+
+def find_column(columns: Iterable[str], wanted: str | None, usual: Sequence[str]) -> str | None:
+    """The wanted column, or without one the first of the usual names that exists (in any letter case)."""
+    present = dict.fromkeys(columns)
+    if wanted is not None:
+        return wanted if wanted in present else None
+    for name in usual:
+        if name in present:
+            return name
+    by_lower_case = {name.lower(): name for name in reversed(present)}
+    return next((by_lower_case[name] for name in usual if name in by_lower_case), None)
+
+
+def no_such_column(shard: str, role: Role, wanted: str | None, usual: Sequence[str], columns: list[str]) -> InputError:
+    """The error for a column that is not there: what was looked for, what there is, what is near, how to map it."""
+    looked_for = repr(wanted) if wanted is not None else f"any of {', '.join(usual)}"
+    near = _nearest([wanted] if wanted is not None else usual, columns)
+    guess = f" Did you mean {near!r}?" if near else ""
+    there = ", ".join(columns) if columns else "none"
+    return InputError(
+        f"{shard}: there is no {role} column (looked for {looked_for}). The columns are: {there}.{guess} "
+        f"Say which one holds the {role} with `input.columns.{role}: {near or 'NAME'}`."
+    )
+
+
+def wrong_type(shard: str, role: Role, column: str, found: str, needed: str, columns: list[str]) -> InputError:
+    """The error for a column that cannot hold what it should."""
+    return InputError(
+        f"{shard}: column {column!r} holds {found}, but the {role} column must hold {needed}. "
+        f"The columns are: {', '.join(columns)}. Say which one to use with `input.columns.{role}: NAME`."
+    )
+
+
+def _nearest(wanted: Iterable[str], columns: list[str]) -> str | None:
+    lower = {column.lower(): column for column in columns}
+    for name in wanted:
+        if near := get_close_matches(name.lower(), lower, n=1, cutoff=0.6):
+            return lower[near[0]]
+    return None
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The image files a table names: relative to a folder, absolute, or fsspec URLs.
+
+    Web addresses are not fetched: what lies there may change or vanish between two readings.
+
+    Attributes:
+        root: folder of relative paths, as absolute path or URL.
+    """
+
+    root: str
+
+    def read(self, reference: str) -> Picture:
+        """The image, or why there is none.
+
+        Raises:
+            CurateError: the store that holds it cannot be reached.
+        """
+        try:
+            store, path = open_store(self._locate(reference))
+        except InputError as error:
+            return no_picture(f"the image {reference!r} cannot be located: {error}")
+        if isinstance(store, LocalStore):
+            return _read_local(reference, path)
+        if store.scheme in ("http", "https"):
+            return no_picture(f"{reference} is a web address: download the images first, a table source does not")
+        return _read_remote(store, reference, path)
+
+    def stamp(self, reference: str) -> str:
+        """Size and modification time of a local file, cheaply; "-" for one that is missing or remote."""
+        location = self._locate(reference)
+        if url_scheme(location) != "file":
+            return "-"
+        try:
+            status = os.stat(open_store(location)[1])  # noqa: PTH116
+        except (OSError, ValueError):
+            return "-"
+        return f"{status.st_size}-{status.st_mtime_ns}"
+
+    def _locate(self, reference: str) -> str:
+        if reference.startswith("/") or "://" in reference:
+            return reference
+        return f"{self.root.rstrip('/')}/{reference}"
+
+
+def image_files(image_root: str | None, shard_uri: str) -> ImageFiles:
+    """Image paths of a table start in `image_root`, or without one beside the table file."""
+    return ImageFiles(parent_url(shard_uri) if image_root is None else image_root)
+
+
+def hash_picture(digest: blake2b, picture: Picture) -> None:
+    """Feed a referenced image to a part's checksum, so that no two lists of images give the same bytes."""
+    if picture.data is None:
+        digest.update(b"missing")
+    else:
+        digest.update(b"image %d:" % len(picture.data))
+        digest.update(picture.data)
+
+
+def _read_local(reference: str, path: str) -> Picture:
+    try:
+        status = os.stat(path)  # noqa: PTH116
+        if not stat.S_ISREG(status.st_mode):
+            return no_picture(f"the image path {reference!r} is not a file")
+        if status.st_size > MAX_IMAGE_BYTES:
+            return too_large(status.st_size)
+        return picture_of(Path(path).read_bytes())
+    except FileNotFoundError:
+        return no_picture(f"the image file {reference!r} does not exist")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return no_picture(f"the image file {reference!r} cannot be read ({reason})")
+
+
+def _read_remote(store: RemoteStore, reference: str, path: str) -> Picture:
+    entry = store.entry(path)
+    if entry is None or entry.is_dir:
+        return no_picture(f"the image file {reference!r} does not exist")
+    if entry.size > MAX_IMAGE_BYTES:
+        return too_large(entry.size)
+    try:
+        return picture_of(store.filesystem.cat_file(path))
+    except Exception as error:
+        raise CurateError(f"cannot read the image {reference}: {type(error).__name__}: {error}.") from error

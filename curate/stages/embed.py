@@ -1,0 +1,73 @@
+"""Pixels and captions -> embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from curate.models.encoder import Encoder
+from curate.schema import Status
+
+
+class Embed:
+    """Row stage: unit-norm float16 embeddings of every image that has pixels and every caption that has words.
+
+    Columns: `image_embedding` and `text_embedding`, fixed-size lists of float16; null where there is nothing to embed,
+    each for itself: a broken image does not take its caption's embedding away, nor the reverse.
+    """
+
+    name = "embed"
+    version = 1
+    requires = ("pixels", "caption", "status")
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.provides = pa.schema(
+            [
+                pa.field("image_embedding", pa.list_(pa.float16(), encoder.spec.image_dim)),
+                pa.field("text_embedding", pa.list_(pa.float16(), encoder.spec.text_dim)),
+            ]
+        )
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Columns of `provides` for the rows of `batch`."""
+        return pa.Table.from_arrays([self._images(batch), self._texts(batch)], schema=self.provides)
+
+    def _images(self, batch: pa.Table) -> pa.Array:
+        column = batch.column("pixels")
+        usable = column.is_valid().to_numpy()
+        pixels = _pixels(column.combine_chunks(), self._encoder.spec.image_size)
+        kept = pixels if usable.all() else pixels[usable]
+        return _embedding_column(self._encoder.encode_images(kept), usable, self._encoder.spec.image_dim)
+
+    def _texts(self, batch: pa.Table) -> pa.Array:
+        rows = zip(batch.column("caption").to_pylist(), batch.column("status").to_pylist(), strict=True)
+        captions = [caption if _has_words(caption, status) else None for caption, status in rows]
+        usable = np.array([caption is not None for caption in captions], dtype=bool)
+        embeddings = self._encoder.encode_texts([caption for caption in captions if caption is not None])
+        return _embedding_column(embeddings, usable, self._encoder.spec.text_dim)
+
+
+def _has_words(caption: str | None, status: str) -> bool:
+    return caption is not None and bool(caption.strip()) and status != Status.CAPTION_NOT_UTF8
+
+
+def _pixels(column: Any, side: int) -> NDArray[np.uint8]:
+    """The column's memory as uint8 [n, side, side, 3], without a copy; rows that are null hold anything."""
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    data = np.frombuffer(column.buffers()[1] or b"", dtype=np.uint8)
+    row_bytes = side * side * 3
+    start = column.offset * row_bytes
+    return data[start : start + len(column) * row_bytes].reshape(len(column), side, side, 3)
+
+
+def _embedding_column(embeddings: NDArray[np.float16], usable: NDArray[np.bool_], dim: int) -> pa.Array:
+    """Embeddings of the usable rows -> a column of all rows, null elsewhere."""
+    values = np.zeros((len(usable), dim), dtype=np.float16)
+    values[usable] = embeddings
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(values.reshape(-1)), type=pa.list_(pa.float16(), dim), mask=pa.array(~usable)
+    )

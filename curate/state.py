@@ -1,0 +1,58 @@
+"""What a run remembers of this machine under `_state/`: a lock, and how fast each step was."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from curate.errors import InputError
+from curate.plan import Plan, RowStep
+from curate.run import StepReport
+from curate.store import RunStore
+
+TIMINGS_FILE = "_state/timings.json"
+
+
+@contextmanager
+def lock_run(store: RunStore) -> Iterator[None]:
+    """Keep a second run out of a local run directory; the kernel frees the lock however this process ends.
+
+    Raises:
+        InputError: another run is at work there.
+    """
+    root = store.local_root
+    if root is None:
+        yield
+        return
+    (root / "_state").mkdir(parents=True, exist_ok=True)
+    with (root / "_state" / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{store.url}: another run is at work in this directory; wait for it or stop it"
+            ) from None
+        yield
+
+
+def save_timings(store: RunStore, reports: Sequence[StepReport]) -> None:
+    """Remember the pairs per second of every step that did something."""
+    known = store.read_json(TIMINGS_FILE) or {}
+    measured = {report.name: report.seconds / report.rows for report in reports if report.rows}
+    if measured:
+        store.write_json(TIMINGS_FILE, {**known, **measured})
+
+
+def estimate_seconds(plan: Plan) -> dict[str, float]:
+    """Seconds that each step may take, from what it took last time here; steps never run before are left out."""
+    per_row = plan.store.read_json(TIMINGS_FILE) or {}
+    seconds: dict[str, float] = {}
+    for step in plan.steps:
+        if isinstance(step, RowStep):
+            rows, timed = sum(task.part.rows for task in plan.tasks(step)), step.name
+        else:
+            rows, timed = min(plan.manifest.rows, step.fit_rows), f"{step.name} fit"
+        if timed in per_row:
+            seconds[timed] = per_row[timed] * rows
+    return seconds

@@ -1,0 +1,220 @@
+"""What each step does to one part: read its inputs, run its row stages, hand back the columns it made.
+
+A step is what leaves a column file; it may chain several row stages. These classes are small and picklable, so that
+any runner can carry them to a worker. `prepare` loads what is heavy, once per worker.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from curate.errors import CurateError
+from curate.models.encoder import Encoder, EncoderOptions, EncoderSpec, load_encoder
+from curate.noise.model import NoiseModel
+from curate.schema import annotation_table
+from curate.sources.base import Part, Shard, Source
+from curate.stages.decode import Decode, DecodeOptions
+from curate.stages.embed import Embed
+from curate.stages.noise import Noise
+from curate.store import RunStore, part_file
+
+log = logging.getLogger(__name__)
+
+# Rows whose image bytes are in memory at once while a part is decoded.
+DECODE_BATCH_ROWS = 64
+
+
+@dataclass(frozen=True)
+class PartTask:
+    """One step of work: make a step's column file for one part.
+
+    Attributes:
+        step: name of the step, which is the folder of its column files.
+        number: the part's number.
+        part, shard: the part itself and the shard it is in.
+        facts: what the file's schema metadata will hold, with the fingerprint.
+    """
+
+    step: str
+    number: int
+    part: Part
+    shard: Shard
+    facts: dict[str, Any]
+
+
+class PartWork(Protocol):
+    """How a step makes its columns. `head` runs on a CPU and may overlap with the `body` of other parts."""
+
+    @property
+    def device(self) -> str:
+        """cpu or cuda: where `body` runs."""
+        ...
+
+    def prepare(self) -> None:
+        """Load models and artifacts. Called once per worker before `body`.
+
+        Raises:
+            CurateError: this worker cannot do the work as planned.
+        """
+        ...
+
+    def head(self, task: PartTask) -> pa.Table:
+        """Everything `body` needs of the part, in row order."""
+        ...
+
+    def body(self, table: pa.Table) -> pa.Table:
+        """The columns that the step leaves, same rows, same order."""
+        ...
+
+
+def finish_part(work: PartWork, task: PartTask, table: pa.Table, store: RunStore) -> None:
+    """Run the body on a part's table and leave its column file."""
+    columns = work.body(table)
+    if columns.num_rows != task.part.rows:
+        raise CurateError(f"{task.step}: part {task.number} has {task.part.rows} rows but {columns.num_rows} came out")
+    store.write_table(part_file(task.step, task.number), columns, task.facts)
+
+
+@dataclass
+class EmbedWork:
+    """Source -> decode -> embed: identity, status and embeddings of every pair; pixels never leave the worker."""
+
+    source: Source
+    decode: DecodeOptions
+    options: EncoderOptions
+    spec: EncoderSpec
+    _encoder: Encoder | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def device(self) -> str:
+        """cpu or cuda."""
+        return self.spec.device
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_encoder": None}
+
+    def prepare(self) -> None:
+        """Load the towers."""
+        if self._encoder is None:
+            self._encoder = load_encoder(self.options, self.spec)
+
+    def head(self, task: PartTask) -> pa.Table:
+        """The pairs with `pixels` in place of `image`."""
+        decode = Decode(self.decode)
+        batches = [self._decoded(decode, batch) for batch in self._rows_of(task)]
+        return pa.concat_tables(batches).combine_chunks()
+
+    def _rows_of(self, task: PartTask) -> Iterator[pa.Table]:
+        left = task.part.rows
+        for batch in self.source.read(task.shard, task.part, DECODE_BATCH_ROWS):
+            if left <= 0:
+                return
+            yield batch.slice(0, left)
+            left -= min(left, batch.num_rows)
+
+    @staticmethod
+    def _decoded(decode: Decode, batch: pa.Table) -> pa.Table:
+        made = decode(batch)
+        kept = batch.drop_columns([n for n in batch.column_names if n == "image" or n in made.column_names])
+        return _side_by_side(kept, made)
+
+    def body(self, table: pa.Table) -> pa.Table:
+        """Identity and status columns with the embeddings."""
+        assert self._encoder is not None, "prepare() comes first"
+        made = Embed(self._encoder)(table)
+        return _side_by_side(table.drop_columns(["pixels"]), made)
+
+
+@dataclass
+class NoiseWork:
+    """Embeddings and the fitted noise model -> signals, noise_prob and label."""
+
+    run: str
+    fit: str
+    clean_below: float
+    noisy_above: float
+    device: str = "cpu"
+    _stage: Noise | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_stage": None}
+
+    def prepare(self) -> None:
+        """Load the noise model."""
+        if self._stage is None:
+            model = NoiseModel.from_bytes(read_artifact(RunStore(self.run), self.fit))
+            self._stage = Noise(model, self.clean_below, self.noisy_above)
+
+    def head(self, task: PartTask) -> pa.Table:
+        """The columns that the stage requires, from the embed step."""
+        return RunStore(self.run).read_table(part_file("embed", task.number), Noise.requires)
+
+    def body(self, table: pa.Table) -> pa.Table:
+        """The noise columns."""
+        assert self._stage is not None, "prepare() comes first"
+        return self._stage(table)
+
+
+@dataclass
+class AnnotateWork:
+    """Puts the columns of all steps side by side: one row per pair, without the embeddings."""
+
+    run: str
+    steps: tuple[str, ...]
+    device: str = "cpu"
+
+    def prepare(self) -> None:
+        """Nothing to load."""
+
+    def head(self, task: PartTask) -> pa.Table:
+        """All columns that the steps left for the part."""
+        store = RunStore(self.run)
+        tables = [store.read_table(part_file(step, task.number)) for step in self.steps]
+        return _side_by_side(*tables)
+
+    def body(self, table: pa.Table) -> pa.Table:
+        """The columns of the annotation schema."""
+        return annotation_table(table)
+
+
+def _side_by_side(*tables: pa.Table) -> pa.Table:
+    first = tables[0]
+    for table in tables[1:]:
+        for field_, column in zip(table.schema, table.columns, strict=True):
+            first = first.append_column(field_, column)
+    return first
+
+
+def artifact_folder(fit: str) -> str:
+    """Folder of a fit's artifacts in the run directory."""
+    return f"artifacts/{fit}"
+
+
+def write_artifact(store: RunStore, fit: str, files: dict[str, bytes], facts: dict[str, Any]) -> None:
+    """Leave a fit's files; `artifact.json` comes last, so that an interrupted fit counts as absent."""
+    folder = artifact_folder(fit)
+    store.delete(f"{folder}/artifact.json")
+    for name, data in files.items():
+        store.write_bytes(f"{folder}/{name}", data)
+    store.write_json(f"{folder}/artifact.json", {**facts, "files": sorted(files)})
+
+
+def read_artifact(store: RunStore, fit: str) -> dict[str, bytes]:
+    """A fit's files by name. Raises CurateError if the fit is not complete."""
+    facts = read_artifact_facts(store, fit)
+    if facts is None:
+        raise CurateError(
+            f"{store.path(artifact_folder(fit))}: the fit is missing or incomplete; run the pipeline again"
+        )
+    return {name: store.read_bytes(f"{artifact_folder(fit)}/{name}") for name in facts["files"]}
+
+
+def read_artifact_facts(store: RunStore, fit: str) -> dict[str, Any] | None:
+    """Fingerprint and diagnostics of a fit, None if it is not complete."""
+    facts: dict[str, Any] | None = store.read_json(f"{artifact_folder(fit)}/artifact.json")
+    return facts

@@ -1,0 +1,74 @@
+"""Pull the plug: kill -9 at any moment, run again, and the result is the undisturbed run's, byte for byte."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import Pipeline
+
+
+def start(pipeline, *arguments):
+    command = [sys.executable, "-m", "curate", "run", str(pipeline.file()), "--workers", "2", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_file(folder, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if folder.is_dir() and any(path.name.startswith(("part-", ".tmp-")) for path in folder.iterdir()):
+            return
+        if process.poll() is not None:
+            raise AssertionError(f"ended before it could be killed: {process.stdout.read()}")
+        time.sleep(0.001)
+    raise AssertionError(f"nothing in {folder} after {seconds} s")
+
+
+@pytest.fixture
+def fresh(finished, tmp_path):
+    other = Pipeline(tmp_path, tmp_path / "killed", finished.raw["encoder"])
+    other.raw["input"] = finished.raw["input"]
+    return other
+
+
+@pytest.mark.parametrize("step", ["embed", "noise", "annotations"])
+def test_killed_in_a_step_then_resumed_gives_the_same_bytes(finished, fresh, step):
+    process = start(fresh)
+    wait_for_file(fresh.output / step, process)
+    process.kill()
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    resumed = start(fresh)
+    told, _ = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, told
+    assert fresh.contents() == finished.contents()
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(finished, fresh):
+    process = start(fresh)
+    wait_for_file(fresh.output / "embed", process)
+    process.send_signal(signal.SIGINT)
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "run the same command again" in told
+    assert "Traceback" not in told
+    fresh.run()
+    assert fresh.contents() == finished.contents()
+
+
+def test_a_second_run_in_the_same_directory_is_refused(fresh):
+    process = start(fresh)
+    wait_for_file(fresh.output / "embed", process)
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        second = subprocess.run(
+            [sys.executable, "-m", "curate", "run", str(fresh.file())], capture_output=True, text=True, check=False
+        )
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+        process.communicate(timeout=120)
+    assert second.returncode == 2
+    assert "another run is at work" in second.stderr

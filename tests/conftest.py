@@ -1,0 +1,90 @@
+"""Shared by all tests: a tiny encoder, a small corpus, and pipelines over them."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+
+from curate.config import parse_config
+from curate.plan import make_plan
+from curate.run import LocalRunner, execute
+from tests.corpus import write_corpus
+from tests.tiny import tiny_model
+
+
+class SilentProgress:
+    """Remembers what it hears."""
+
+    def __init__(self):
+        self.parts = []
+        self.steps = []
+
+    def step_started(self, name, rows, rows_done):
+        """Nothing to show."""
+
+    def part_done(self, name, report):
+        self.parts.append((name, report.number))
+
+    def step_done(self, report):
+        self.steps.append(report)
+
+
+class Pipeline:
+    """A pipeline over a folder of shards with its run directory, driven through the library."""
+
+    def __init__(self, shards: Path, output: Path, encoder: dict, **more):
+        self.output = output
+        self.raw = {
+            "input": {"path": str(shards / "*.tar"), "part_rows": 25},
+            "output": str(output),
+            "encoder": encoder,
+            "stages": ["embed", {"noise": {"folds": 3, "rounds": 1, "itc_epochs": 1}}],
+            **more,
+        }
+
+    def config(self, *overrides):
+        return parse_config(yaml.safe_dump(self.raw), "test.yaml", overrides)
+
+    def file(self) -> Path:
+        """The pipeline as a YAML file beside its run directory."""
+        path = self.output.with_suffix(".yaml")
+        path.write_text(yaml.safe_dump(self.raw))
+        return path
+
+    def run(self, *overrides, runner=None, limit=None):
+        """Run it; returns what the progress heard."""
+        runner = runner or LocalRunner(2)
+        progress = SilentProgress()
+        execute(make_plan(self.config(*overrides), runner.index, limit), runner, progress)
+        return progress
+
+    def contents(self) -> dict[str, bytes]:
+        """Every file of the run that has to be the same bytes wherever it is made."""
+        files = {str(p.relative_to(self.output)): p for p in sorted(self.output.rglob("*")) if p.is_file()}
+        return {name: path.read_bytes() for name, path in files.items() if not name.startswith("_state")}
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory):
+    """The `encoder:` section for a tiny model with random weights."""
+    return asdict(tiny_model(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory):
+    """160 pairs in 4 shards. Read only: copy it to change it."""
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture
+def pipeline(shards, tiny_encoder, tmp_path):
+    return Pipeline(shards, tmp_path / "run", tiny_encoder)
+
+
+@pytest.fixture(scope="session")
+def finished(shards, tiny_encoder, tmp_path_factory):
+    """A finished run. Read only: copy it to change it."""
+    made = Pipeline(shards, tmp_path_factory.mktemp("finished") / "run", tiny_encoder)
+    made.run()
+    return made

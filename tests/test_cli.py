@@ -1,0 +1,160 @@
+"""What a person at the terminal gets: exit codes, messages without tracebacks, and answers a program can read."""
+
+import json
+import re
+import sys
+import time
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curate.cli import main
+from tests.corpus import make_pairs, write_shard
+
+
+@pytest.fixture
+def curate(monkeypatch, capsys):
+    """Run one command in this process; returns (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["curate", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err + captured.out
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_run_prints_a_summary_that_says_what_to_type_next(curate, pipeline):
+    code, out, _ = curate("run", pipeline.file(), "--json", pipeline.output.parent / "answer.json")
+    assert code == 0
+    assert re.search(r"pairs\s+160", out)
+    assert all(
+        word in out for word in ("clean", "uncertain", "noisy", "most suspicious", "annotations", "curate inspect")
+    )
+    answer = json.loads((pipeline.output.parent / "answer.json").read_text())
+    assert answer["pairs"] == 160
+    assert sum(answer["labels"].values()) == 160
+    assert len(answer["most_suspicious"]) == 5
+    code, out, _ = curate("run", pipeline.file())
+    assert code == 0
+    assert "nothing to do" in out
+
+
+def test_a_second_run_is_quick(curate, pipeline):
+    curate("run", pipeline.file(), "--quiet")
+    started = time.monotonic()
+    code, out, _ = curate("run", pipeline.file(), "--quiet")
+    assert (code, out.strip()) == (0, "")
+    assert time.monotonic() - started < 5
+
+
+def test_plan_tells_what_is_to_do(curate, pipeline):
+    code, out, _ = curate("plan", pipeline.file(), "--json", pipeline.output.parent / "plan.json")
+    assert code == 0
+    steps = {step["step"]: step for step in json.loads((pipeline.output.parent / "plan.json").read_text())["steps"]}
+    assert steps["embed"]["to_do"] == 8
+    assert steps["embed"]["pairs_to_do"] == 160
+    assert "not measured yet" in out
+    assert not (pipeline.output / "embed").exists()
+    curate("run", pipeline.file(), "--quiet")
+    code, out, _ = curate("plan", pipeline.file())
+    assert out.count("nothing to do") == 4
+
+
+def test_inspect_shows_a_run_and_one_pair_in_full(curate, finished, tmp_path):
+    code, out, _ = curate("inspect", finished.output, "--top", 3)
+    assert code == 0
+    assert "160" in out
+    code, out, _ = curate("inspect", finished.output, "--key", "000000007", "--json", tmp_path / "pair.json")
+    assert code == 0
+    assert "signals.crossfit_csls" in out
+    assert json.loads((tmp_path / "pair.json").read_text())["pairs"][0]["row"] == 7
+
+
+def test_inspect_judges_against_the_truth(curate, finished, tmp_path):
+    table = pd.read_parquet(finished.output / "annotations")
+    truth = pa.table({"row_id": table.row_id, "mismatched": table.noise_prob > table.noise_prob.median()})
+    pq.write_table(truth, tmp_path / "truth.parquet")
+    code, _, _ = curate(
+        "inspect", finished.output, "--truth", tmp_path / "truth.parquet", "--json", tmp_path / "a.json"
+    )
+    assert code == 0
+    assert json.loads((tmp_path / "a.json").read_text())["truth"]["auroc"] == 1.0
+
+
+@pytest.mark.parametrize("arguments", [["--key", "nobody"], ["--truth", "nothing.parquet"]])
+def test_inspect_names_what_it_cannot_find(curate, finished, arguments):
+    code, _, told = curate("inspect", finished.output, *arguments)
+    assert code == 2
+    assert arguments[1] in told
+
+
+def test_inspect_of_no_run_is_your_input(curate, tmp_path):
+    code, _, told = curate("inspect", tmp_path)
+    assert code == 2
+    assert "no annotations here" in told
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "expected"),
+    [
+        ({"stages": ["embed", {"noise": {"fold": 3}}]}, 2, "did you mean 'folds'?"),
+        ({"encoder": {"model": "ViT-B-23"}}, 2, "ViT-B-32"),
+        ({"encoder": {"model": "ViT-B-32", "pretrained": "laion2b_s34b_b79"}}, 2, "laion2b_s34b_b79k"),
+        ({"output": "nosuch://bucket/run"}, 2, "nosuch"),
+    ],
+)
+def test_a_mistake_in_the_pipeline_is_your_input(curate, pipeline, change, code, expected):
+    pipeline.raw.update(change)
+    found, _, told = curate("run", pipeline.file())
+    assert found == code
+    assert expected in told
+
+
+def test_no_shard_matches(curate, pipeline, tmp_path):
+    pipeline.raw["input"]["path"] = str(tmp_path / "nothing" / "*.tar")
+    code, _, told = curate("run", pipeline.file())
+    assert code == 2
+    assert "nothing" in told
+
+
+def test_a_missing_pipeline_file_is_your_input(curate, tmp_path):
+    code, _, told = curate("run", tmp_path / "none.yaml")
+    assert code == 2
+    assert "no such file" in told
+
+
+def test_an_unknown_option_is_your_input(curate):
+    assert curate("run", "x.yaml", "--wrokers", "3")[0] == 2
+
+
+def test_a_caption_cannot_command_the_terminal(curate, pipeline, tmp_path):
+    members = []
+    for number, (image, caption) in enumerate(make_pairs(120)):
+        evil = f"\x1b[31m\x1b]0;owned\x07[bold]{caption}[/bold]\u202e\r\n" if number % 2 else caption
+        members += [(f"{number}.png", image), (f"{number}.txt", evil.encode())]
+    write_shard(tmp_path / "evil" / "0.tar", members)
+    pipeline.raw["input"]["path"] = str(tmp_path / "evil" / "*.tar")
+    code, out, _ = curate("run", pipeline.file())
+    assert code == 0
+    code, more, _ = curate("inspect", pipeline.output, "--top", 120)
+    assert "[bold]" in more
+    assert not {"\x1b]", "\x07", "\u202e"} & set(out + more)
+    assert "\x1b]0" not in out + more
+
+
+def test_doctor_names_the_torch_pair(curate, tmp_path):
+    code, out, _ = curate("doctor", "--store", tmp_path / "run", "--json", tmp_path / "doctor.json")
+    assert code == 0
+    findings = {finding["name"]: finding for finding in json.loads((tmp_path / "doctor.json").read_text())}
+    assert findings["torch with torchvision"]["state"] == "ok"
+    assert findings["store"]["state"] == "ok"
+    assert "torch" in out

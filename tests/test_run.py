@@ -1,0 +1,209 @@
+"""What a run promises: one row per pair, nothing done twice, the same bytes however it is carried out."""
+
+import json
+import shutil
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from curate.errors import CurateError, InputError
+from curate.run import LocalRunner
+from curate.schema import ANNOTATION_SCHEMA
+from curate.store import METADATA_KEY
+from tests.conftest import Pipeline
+from tests.corpus import make_pairs, write_corpus, write_shard
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A finished run with a corpus of its own, both free to be changed. The copy keeps all times."""
+    copy = Pipeline(tmp_path / "shards", tmp_path / "run", finished.raw["encoder"])
+    write_corpus(tmp_path / "shards")
+    shutil.copytree(finished.output, copy.output)
+    copy.run()
+    return copy
+
+
+def touched(pipeline, before):
+    """Files outside _state that were written since `before`, a dict of name -> mtime."""
+    return {name for name, time in times(pipeline).items() if before.get(name) != time}
+
+
+def times(pipeline):
+    return {name: (pipeline.output / name).stat().st_mtime_ns for name in pipeline.contents()}
+
+
+def test_every_pair_is_annotated_once_in_input_order(finished):
+    table = pd.read_parquet(finished.output / "annotations")
+    assert list(table.columns) == ANNOTATION_SCHEMA.names
+    assert table.key.tolist() == [f"{n:09d}" for n in range(160)]
+    assert table.row_id.is_unique
+    assert table.caption.tolist() == [caption for _, caption in make_pairs(160)]
+    assert (table.status == "ok").all()
+    assert table.noise_prob.between(0, 1).all()
+    assert set(table.label) <= {"clean", "uncertain", "noisy"}
+
+
+def test_the_provenance_of_every_score_is_in_the_file(finished):
+    metadata = pq.read_schema(finished.output / "annotations" / "part-00000000.parquet").metadata
+    facts = json.loads(metadata[METADATA_KEY])
+    assert facts["schema_version"] == 1
+    assert len(facts["encoder"]["weights_sha256"]) == 64
+    assert {"precision", "interpolation", "resize_mode", "libraries"} <= set(facts["encoder"])
+    assert facts["decode"]["mode"] == "exact"
+    assert facts["noise"]["folds"] == 3
+    assert facts["noise"]["seed"] == 0
+
+
+def test_parts_keep_their_limit(finished):
+    manifest = pd.read_parquet(finished.output / "manifest.parquet")
+    assert manifest.rows.max() <= 25
+    assert manifest.rows.sum() == 160
+
+
+def test_a_second_run_does_nothing(copied):
+    before = times(copied)
+    heard = copied.run()
+    assert heard.parts == []
+    assert touched(copied, before) == set()
+
+
+def test_losing_the_state_folder_loses_nothing(copied):
+    before = times(copied)
+    shutil.rmtree(copied.output / "_state")
+    assert copied.run().parts == []
+    assert touched(copied, before) == set()
+
+
+def test_a_deleted_column_file_is_redone_alone(copied):
+    contents = copied.contents()
+    (copied.output / "embed" / "part-00000003.parquet").unlink()
+    assert copied.run().parts == [("embed", 3)]
+    assert copied.contents() == contents
+
+
+def test_a_broken_column_file_is_redone(copied):
+    contents = copied.contents()
+    (copied.output / "noise" / "part-00000002.parquet").write_bytes(b"PAR1 broken")
+    assert copied.run().parts == [("noise", 2)]
+    assert copied.contents() == contents
+
+
+def test_another_threshold_redoes_only_what_hangs_on_it(copied):
+    before = times(copied)
+    heard = copied.run("stages.noise.noisy_above=0.9")
+    assert {name for name, _ in heard.parts} == {"noise", "annotations"}
+    assert not any(name.startswith(("embed", "artifacts")) for name in touched(copied, before))
+
+
+def test_another_seed_does_not_embed_again(copied):
+    heard = copied.run("seed=1")
+    assert {name for name, _ in heard.parts} == {"noise", "annotations"}
+    assert [report.name for report in heard.steps if report.rows] == ["noise fit", "noise", "annotations"]
+
+
+def test_a_touched_shard_with_the_same_content_costs_nothing(copied):
+    path = copied.output.parent / "shards" / "00001.tar"
+    path.touch()
+    before = times(copied)
+    assert copied.run().parts == []
+    assert touched(copied, before) == set()
+
+
+def test_a_new_shard_becomes_new_parts_and_old_ones_are_not_embedded_again(copied):
+    pairs = make_pairs(30, seed=5)
+    members = [
+        (f"x{n}.{ext}", data) for n, (i, c) in enumerate(pairs) for ext, data in (("png", i), ("txt", c.encode()))
+    ]
+    write_shard(copied.output.parent / "shards" / "00000a.tar", members)
+    heard = copied.run()
+    assert {number for name, number in heard.parts if name == "embed"} == {8, 9}
+    assert pd.read_parquet(copied.output / "annotations").key.tolist()[160:] == [f"x{n}" for n in range(30)]
+
+
+def test_a_changed_shard_is_redone_under_its_old_numbers(copied):
+    shards = copied.output.parent / "shards"
+    other = write_corpus(copied.output.parent / "other", seed=9)
+    shutil.copy(other / "00001.tar", shards / "00001.tar")
+    heard = copied.run()
+    assert {number for name, number in heard.parts if name == "embed"} == {2, 3}
+    assert len(pd.read_parquet(copied.output / "annotations")) == 160
+
+
+def test_a_vanished_shard_takes_its_parts_along(copied):
+    (copied.output.parent / "shards" / "00003.tar").unlink()
+    heard = copied.run()
+    assert not any(name == "embed" for name, _ in heard.parts)
+    assert len(pd.read_parquet(copied.output / "annotations")) == 120
+    assert not (copied.output / "embed" / "part-00000007.parquet").exists()
+
+
+def test_one_and_four_workers_give_the_same_bytes(finished, tmp_path):
+    for workers in (1, 4):
+        other = Pipeline(tmp_path, tmp_path / str(workers), finished.raw["encoder"])
+        other.raw["input"] = finished.raw["input"]
+        other.run(runner=LocalRunner(workers))
+        assert other.contents() == finished.contents()
+
+
+def test_no_file_names_a_path_or_the_machine(finished):
+    import socket
+
+    for name, data in finished.contents().items():
+        assert str(finished.output.parent).encode() not in data, name
+        assert socket.gethostname().encode() not in data, name
+
+
+def test_part_size_changes_no_probability(finished, tmp_path):
+    other = Pipeline(tmp_path, tmp_path / "run", finished.raw["encoder"])
+    other.raw["input"] = {**finished.raw["input"], "part_rows": 1000}
+    other.run()
+    one, two = (pd.read_parquet(run.output / "annotations") for run in (finished, other))
+    pd.testing.assert_series_equal(one.noise_prob, two.noise_prob, rtol=0, atol=1e-5)
+    assert one.fold.equals(two.fold)
+
+
+def test_a_trial_takes_the_first_pairs_and_leaves_the_real_run_alone(copied):
+    contents = copied.contents()
+    copied.run(limit=130)
+    trial = pd.read_parquet(copied.output.parent / "run-limit-130" / "annotations")
+    assert trial.key.tolist() == [f"{n:09d}" for n in range(130)]
+    assert copied.contents() == contents
+
+
+def test_a_shard_that_changes_while_running_fails_only_its_parts(pipeline, tmp_path):
+    from curate.plan import make_plan
+    from curate.run import execute
+    from tests.conftest import SilentProgress
+
+    pipeline.raw["input"]["path"] = str(write_corpus(tmp_path / "mine") / "*.tar")
+    runner = LocalRunner(2)
+    plan = make_plan(pipeline.config(), runner.index)
+    (tmp_path / "mine" / "00002.tar").unlink()
+    with pytest.raises(CurateError, match=r"embed: 2 of 8 parts could not be done"):
+        execute(plan, runner, SilentProgress())
+    done = sorted(path.name for path in (pipeline.output / "embed").iterdir())
+    assert len(done) == 6
+
+
+def test_an_input_without_pairs_is_input_error(pipeline, tmp_path):
+    write_shard(tmp_path / "empty" / "0.tar", [])
+    pipeline.raw["input"]["path"] = str(tmp_path / "empty" / "*.tar")
+    with pytest.raises(InputError, match="not one pair"):
+        pipeline.run()
+
+
+def test_too_few_pairs_for_noise_are_told(pipeline, tmp_path):
+    write_corpus(tmp_path / "few", count=20)
+    pipeline.raw["input"]["path"] = str(tmp_path / "few" / "*.tar")
+    with pytest.raises(CurateError, match="at least 100 usable pairs"):
+        pipeline.run()
+
+
+def test_embedding_alone_is_a_pipeline(pipeline):
+    pipeline.raw["stages"] = ["embed"]
+    pipeline.run()
+    table = pd.read_parquet(pipeline.output / "annotations")
+    assert len(table) == 160
+    assert table.noise_prob.isna().all()
