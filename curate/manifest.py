@@ -85,7 +85,7 @@ def update_manifest(
         cutting: fingerprint of the options that decide where parts are cut and what they hold; with another one
             the parts are numbered anew.
         index: reads shards; a runner's.
-        limit: only the first so many pairs.
+        limit: only the first parts that together hold so many pairs.
     """
     old = _read_old(store, cutting)
     if limit is not None:
@@ -154,15 +154,13 @@ def _index_up_to(
     return taken, found
 
 
-def _first_rows(parts: Iterable[Part], limit: int) -> Iterator[Part]:
-    left = limit
+def _up_to(parts: Iterable[Part], limit: int) -> Iterator[Part]:
+    taken = 0
     for part in parts:
-        if left <= 0:
+        if taken >= limit:
             return
-        rows = min(left, part.rows)
-        duplicates = tuple(row for row in part.duplicate_rows if row < part.first_row + rows)
-        yield dataclasses.replace(part, rows=rows, duplicate_rows=duplicates)
-        left -= rows
+        yield part
+        taken += part.rows
 
 
 def _number(
@@ -170,7 +168,7 @@ def _number(
 ) -> tuple[Manifest, ManifestChange]:
     parts_in_order: Iterable[Part] = [part for shard in shards for part in found[shard.name].parts]
     if limit is not None:
-        parts_in_order = list(_first_rows(parts_in_order, limit))
+        parts_in_order = list(_up_to(parts_in_order, limit))
     wanted: dict[str, list[Part]] = {shard.name: [] for shard in shards}
     for part in parts_in_order:
         wanted[part.shard].append(part)

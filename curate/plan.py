@@ -117,15 +117,16 @@ def make_plan(config: PipelineConfig, index: Indexer, limit: int | None = None) 
     Args:
         config: the pipeline.
         index: reads shards that are new or changed; a runner's.
-        limit: a trial run on the first so many pairs.
+        limit: a trial run on the first so many pairs, rounded up to whole parts.
 
     Raises:
         InputError: the input matches nothing, or the encoder cannot be had.
         CurateError: weights or the run directory cannot be reached.
     """
     store = RunStore(output_url(config, limit))
-    source = open_source(_source_options(config))
-    cutting = fingerprint({"input": config.input.model_dump(exclude={"path", "max_image_pixels", "image_root"})})
+    options = _source_options(config, limit)
+    source = open_source(options)
+    cutting = fingerprint({**dataclasses.asdict(options), "path": None, "image_root": None})
     shards = source.list_shards()
     spec = _encoder_spec(config, store)
     manifest, change = update_manifest(store, source, shards, cutting, index, limit)
@@ -145,12 +146,13 @@ def _no_pairs(config: PipelineConfig, manifest: Manifest) -> str:
     )
 
 
-def _source_options(config: PipelineConfig) -> SourceOptions:
+def _source_options(config: PipelineConfig, limit: int | None) -> SourceOptions:
     given = config.input
+    part_rows = given.part_rows if limit is None else min(given.part_rows, limit)
     return SourceOptions(
         format=given.format,
         path=given.paths,
-        part_rows=given.part_rows,
+        part_rows=part_rows,
         columns=ColumnNames(given.columns.image, given.columns.caption, given.columns.key),
         caption_json_key=given.caption_json_key,
         image_root=given.image_root,

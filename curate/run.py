@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -363,11 +364,11 @@ class _Head(_Worker):
         try:
             payload, error = _to_ipc(self._work.head(task)), None
         except CurateError as failure:
-            payload, error = b"", str(failure)
+            payload, error = pa.py_buffer(b""), str(failure)
         return pa.table(
             {
                 "task": pa.array([position], pa.int64()),
-                "payload": pa.array([payload], pa.large_binary()),
+                "payload": _one_value(payload),
                 "head_seconds": pa.array([time.monotonic() - started], pa.float64()),
                 "error": pa.array([error], pa.string()),
             }
@@ -402,6 +403,12 @@ class _Body(_Worker):
                 "error": pa.array([error], pa.string()),
             }
         )
+
+
+def _one_value(data: pa.Buffer) -> pa.Array:
+    """A large_binary array that holds one value without copying it."""
+    offsets = pa.py_buffer(struct.pack("<qq", 0, data.size))
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, data])
 
 
 def _to_ipc(table: pa.Table) -> pa.Buffer:

@@ -7,7 +7,6 @@ any runner can carry them to a worker. `prepare` loads what is heavy, once per w
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -106,16 +105,8 @@ class EmbedWork:
     def head(self, task: PartTask) -> pa.Table:
         """The pairs with `pixels` in place of `image`."""
         decode = Decode(self.decode)
-        batches = [self._decoded(decode, batch) for batch in self._rows_of(task)]
-        return pa.concat_tables(batches).combine_chunks()
-
-    def _rows_of(self, task: PartTask) -> Iterator[pa.Table]:
-        left = task.part.rows
-        for batch in self.source.read(task.shard, task.part, DECODE_BATCH_ROWS):
-            if left <= 0:
-                return
-            yield batch.slice(0, left)
-            left -= min(left, batch.num_rows)
+        batches = self.source.read(task.shard, task.part, DECODE_BATCH_ROWS)
+        return pa.concat_tables([self._decoded(decode, batch) for batch in batches]).combine_chunks()
 
     @staticmethod
     def _decoded(decode: Decode, batch: pa.Table) -> pa.Table:

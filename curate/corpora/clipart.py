@@ -172,14 +172,15 @@ def read_svg_metadata(svg: Path) -> SvgMetadata:
                 work = _first_work(parser)
                 if work is not None:
                     return _work_metadata(work)
-    except ET.ParseError:
-        work = _first_work(parser)
-        return SvgMetadata() if work is None else _work_metadata(work)
+    except _UNPARSABLE_XML:
+        return SvgMetadata()
     return SvgMetadata()
 
 
 # --- captions --------------------------------------------------------------------------------------------------------
 
+# Broken XML, and an encoding declaration that Python does not know.
+_UNPARSABLE_XML = (ET.ParseError, LookupError, ValueError)
 _DC = "{http://purl.org/dc/elements/1.1/}"
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _EMAIL = re.compile(r"(\w+:\s*)?[\w.+-]+@[\w-]+(\.[\w-]+)+")

@@ -6,7 +6,6 @@ import glob
 import hashlib
 import json
 import random
-import re
 import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ import pyarrow.parquet as pq
 from curate.corpora.tar_writer import Progress, ignore_progress, write_bytes, write_tar
 from curate.errors import CurateError, InputError
 from curate.schema import row_id
+from curate.sources.webdataset import IMAGE_EXTENSIONS, split_name
 
 Kind = Literal["random", "category", "nearest"]
 EmbedCaptions = Callable[[list[str]], npt.NDArray[np.float32]]
@@ -44,9 +44,8 @@ TRUTH_SCHEMA = pa.schema(
 )
 
 _VERSION = 1
-_CAPTION_SUFFIX = "txt"
-_JSON_SUFFIX = "json"
-_IMAGE_SUFFIXES = frozenset({"png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2"})
+_IMAGE, _TEXT, _JSON = "image", "txt", "json"
+_SLOTS = {**dict.fromkeys(IMAGE_EXTENSIONS, _IMAGE), _TEXT: _TEXT, _JSON: _JSON}
 _SIMILARITY_BLOCK_VALUES = 1 << 24
 
 
@@ -261,7 +260,7 @@ class _Row:
 
     Attributes:
         shard, row, key: which pair it is.
-        caption: the text member as it came; None if there is none.
+        caption: the text member as it came, else the caption in the JSON member; None if there is neither.
         description: the parsed JSON member; empty if there is none or it is not an object.
         usable: it has an image, a caption in UTF-8, and no JSON member that cannot be parsed.
     """
@@ -291,22 +290,27 @@ def _read_rows(shard: _Shard, number: int, total: int, progress: Progress) -> li
     progress("reading captions", number, total)
     members: dict[_Place, dict[str, bytes]] = defaultdict(dict)
     with _opened(shard) as archive:
-        for place, suffix, header in _placed_members(archive, shard):
+        for place, slot, header in _placed_members(archive, shard):
             if place is not None:
-                is_text = suffix in {_CAPTION_SUFFIX, _JSON_SUFFIX}
                 # Of an image only the fact that it is not empty is kept.
-                members[place][suffix] = _content(archive, header, shard) if is_text else b"x" * (header.size > 0)
+                content = b"x" * (header.size > 0) if slot == _IMAGE else _content(archive, header, shard)
+                members[place][slot] = content
     progress("reading captions", number + 1, total)
     return [_row(shard.name, place, members[place]) for place in sorted(members)]
 
 
 def _row(shard: str, place: _Place, members: Mapping[str, bytes]) -> _Row:
-    caption = members.get(_CAPTION_SUFFIX)
-    description = _parse_object(members.get(_JSON_SUFFIX, b"{}"))
-    has_image = any(members.get(suffix) for suffix in _IMAGE_SUFFIXES)
+    description = _parse_object(members.get(_JSON, b"{}"))
+    caption = members.get(_TEXT, _caption_in_json(description))
     # A JSON member that cannot be parsed may hold the old caption where it can't be replaced.
-    usable = has_image and _has_text(caption) and description is not None
+    usable = bool(members.get(_IMAGE)) and _has_text(caption) and description is not None
     return _Row(shard, place.row, place.key, caption, description or {}, usable)
+
+
+def _caption_in_json(description: Mapping[str, Any] | None) -> bytes | None:
+    caption = (description or {}).get("caption")
+    # JSON can hold halves of surrogate pairs, which no UTF-8 can; the pair is then left as it is.
+    return caption.encode("utf-8", errors="surrogatepass") if isinstance(caption, str) else None
 
 
 def _has_text(caption: bytes | None) -> bool:
@@ -342,26 +346,27 @@ def _opened(shard: _Shard) -> Iterator[tarfile.TarFile]:
 
 
 def _placed_members(archive: tarfile.TarFile, shard: _Shard) -> Iterator[tuple[_Place | None, str, tarfile.TarInfo]]:
-    """The regular files of a tar in their order, each with the pair it belongs to (None for a name without suffix).
+    """The regular files of a tar in their order, each with its pair and slot (None and "" if it belongs to no pair).
 
-    Rows are numbered by the first appearance of their key; a member that its pair already has begins another row.
+    Rows are numbered as the WebDataset source does: by the first appearance of their key; a second image, text or JSON
+    member of a key begins another row.
     """
     places: dict[str, _Place] = {}
-    seen: set[tuple[_Place, str]] = set()
+    taken: set[tuple[_Place, str]] = set()
     rows = 0
     for header in archive:
         if not header.isreg():
             continue
-        named = re.fullmatch(r"((?:.*/)?[^./]+)\.([^/]*)", header.name, re.DOTALL)
-        if named is None:
-            yield None, "", header
+        key, extension = split_name(header.name) or ("", "")
+        slot = _SLOTS.get(extension, "")
+        if not slot:
+            yield None, slot, header
             continue
-        key, suffix = named[1], named[2].lower()
-        if key not in places or (places[key], suffix) in seen:
+        if key not in places or (places[key], slot) in taken:
             places[key] = _Place(rows, key)
             rows += 1
-        seen.add((places[key], suffix))
-        yield places[key], suffix, header
+        taken.add((places[key], slot))
+        yield places[key], slot, header
     _check_end(archive, shard)
 
 
@@ -569,12 +574,12 @@ def _corrupted_members(
     shard: _Shard, by_place: Mapping[tuple[str, int], _Row], sources: Mapping[str, _Row]
 ) -> Iterator[tuple[str, bytes]]:
     with _opened(shard) as archive:
-        for place, suffix, header in _placed_members(archive, shard):
+        for place, slot, header in _placed_members(archive, shard):
             content = _content(archive, header, shard)
             row = None if place is None else by_place[shard.name, place.row]
-            if row is not None and suffix == _CAPTION_SUFFIX and row.row_id in sources:
+            if row is not None and slot == _TEXT and row.row_id in sources:
                 content = sources[row.row_id].caption or b""
-            elif row is not None and suffix == _JSON_SUFFIX:
+            elif row is not None and slot == _JSON:
                 content = _rewritten_json(content, row, sources.get(row.row_id))
             yield header.name, content
 

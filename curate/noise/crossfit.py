@@ -7,20 +7,20 @@ picture; the model of a fold is trained on the other folds only, so it cannot ha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curate.noise.grouping import leading_directions
-from curate.noise.similarity import Floats, Pairs, centred_unit_rows, csls, map_rows, standardised, unit_rows
+from curate.noise.similarity import Floats, HubCorrection, Pairs, centred_unit_rows, map_rows, unit_rows
 
 Doubles = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 RIDGES = (1 / 3, 1.0, 3.0)
-# Once the weights have taken out most mismatches, less shrinkage is right (AUROC of round 2 at 40 % exchanged captions,
-# 5,000 against 1,000: clipart .970 / .976, photographs .968 / .978).
+# Once the weights have taken out most mismatches, less shrinkage is right (AUROC of round 2 at 40 % exchanged
+# captions, 5,000 against 1,000: clipart .970 / .976, photographs .968 / .978).
 RIDGE_ROWS_UNWEIGHTED = 5000.0
 RIDGE_ROWS_WEIGHTED = 1000.0
 _BLOCK = 4096
@@ -30,8 +30,8 @@ _BLOCK = 4096
 class Projection:
     """Image and caption embeddings into the space of one CCA model.
 
-    z = L2(L2(x) - mean) W - b, cut into one piece per ridge, each of unit length over sqrt(ridges): the inner product of
-    two projections is the mean over the ridges of their cosines.
+    z = L2(L2(x) - mean) W - b, cut into one piece per ridge, each of unit length over sqrt(ridges): the inner product
+    of two projections is the mean over the ridges of their cosines.
 
     Attributes:
         image_mean, text_mean: float32 [dv], [dt].
@@ -46,13 +46,14 @@ class Projection:
     image_bias: Floats
     text_bias: Floats
 
-    def image(self, embeddings: Floats) -> Floats:
-        """Projected images, float32 [n, ridges * d], unit rows."""
-        return _project(embeddings, self.image_mean, self.image_map, self.image_bias)
-
-    def text(self, embeddings: Floats) -> Floats:
-        """Projected captions, float32 [n, ridges * d], unit rows."""
-        return _project(embeddings, self.text_mean, self.text_map, self.text_bias)
+    def pairs(self, image: Floats, text: Floats, sketch: Floats) -> Pairs:
+        """Embeddings in this model's space."""
+        return Pairs(
+            image=_project(image, self.image_mean, self.image_map, self.image_bias),
+            text=_project(text, self.text_mean, self.text_map, self.text_bias),
+            sketch=sketch,
+            caption=unit_rows(text),
+        )
 
 
 def _project(embeddings: Floats, mean: Floats, weights: Floats, bias: Floats) -> Floats:
@@ -66,32 +67,15 @@ def _project(embeddings: Floats, mean: Floats, weights: Floats, bias: Floats) ->
 
 @dataclass(frozen=True)
 class FoldModel:
-    """What scores the pairs of one fold: a projection and a bank of held-out pairs, none of which it was trained on.
+    """What scores the pairs of one fold; nothing in it was trained on them.
 
     Attributes:
         projection: CCA of the other folds.
-        bank: at most `bank` pairs of this fold.
-        null_mean, null_sd: of the CSLS scores of the bank's shuffled pairs.
+        correction: against a bank of this fold's pairs.
     """
 
     projection: Projection
-    bank: Pairs
-    null_mean: float
-    null_sd: float
-
-    def pairs(self, image: Floats, text: Floats, sketch: Floats) -> Pairs:
-        """Embeddings in this model's space."""
-        return Pairs(self.projection.image(image), self.projection.text(text), sketch, unit_rows(text))
-
-    def standardised_csls(self, pairs: Pairs, neighbours: int) -> Floats:
-        """CSLS against the bank in units of the shuffled null, so 0 is a typical mismatch; float32 [n], higher is cleaner."""
-        return standardised(csls(pairs, self.bank, neighbours), self.null_mean, self.null_sd)
-
-    def standardised_by(self, null: Floats) -> FoldModel:
-        """The same model with the mean and spread of these null scores."""
-        return replace(
-            self, null_mean=float(null.mean(dtype=np.float64)), null_sd=max(float(null.std(dtype=np.float64)), 1e-6)
-        )
+    correction: HubCorrection
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -33,12 +33,19 @@ from curate.noise.grouping import (
 )
 from curate.noise.memorization import Heads, warm_up
 from curate.noise.mixture import Mixture, MixtureKind, fit_mixture
-from curate.noise.model import JointSpace, KnownRows, NoiseModel, joint_pairs
-from curate.noise.similarity import Bools, Floats, Pairs, centred_unit_rows, csls, map_rows, shuffled_pairs
+from curate.noise.model import Folds, KnownRows, NoiseModel, joint_pairs, sketches
+from curate.noise.similarity import (
+    Bools,
+    Floats,
+    HubCorrection,
+    Pairs,
+    centred_unit_rows,
+    fit_hub_correction,
+)
 
 MIN_TRAINING_ROWS = 50
+MIN_HELD_OUT_ROWS = 10
 MIN_CLEAN_WEIGHT = 0.02
-NULL_DRAWS = 3
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,8 @@ class NoiseOptions:
 
     Attributes:
         folds: cross-fitting folds.
-        rounds: the second refits with weights max(1 - noise_prob, .02); more add nothing.
+        rounds: the second refits with weights max(1 - noise_prob, .02); more add nothing. The weights of a fold's
+            training rows come from models that had seen that fold; no row is ever scored by a model fitted to it.
         mixture: how scores become probabilities, see `mixture.fit_mixture`.
         bank: held-out pairs per fold that scores are corrected with.
         neighbours: of the hub correction.
@@ -97,38 +105,38 @@ def fit_noise(sample: NoiseSample, options: NoiseOptions, seed: int) -> NoiseMod
     Raises:
         CurateError: too few pairs, or too few different pictures, to hold any out.
     """
-    if len(sample.row_ids) < options.min_pairs:
+    rows = np.nonzero(np.isfinite(sample.image).all(axis=1) & np.isfinite(sample.text).all(axis=1))[0]
+    if len(rows) < options.min_pairs:
         raise CurateError(
-            f"noise needs at least {options.min_pairs} usable pairs; this input has {len(sample.row_ids)}. "
+            f"noise needs at least {options.min_pairs} usable pairs; this input has {len(rows)}. "
             "Add inputs, or leave out the noise stage."
         )
     with threadpool_limits(1):
-        return _Fit(sample, options, seed).model()
+        return _Fit(sample, rows, options, seed).model()
 
 
 class _Fit:
-    """The sample in its canonical order, and the steps that share it."""
+    """The sample's usable rows in their canonical order, and the steps that share them."""
 
-    def __init__(self, sample: NoiseSample, options: NoiseOptions, seed: int) -> None:
-        keys = hash_strings(sample.row_ids, seed)
-        order = np.argsort(keys, kind="stable")
+    def __init__(self, sample: NoiseSample, rows: Rows, options: NoiseOptions, seed: int) -> None:
         self.options, self.seed, self.joint_space = options, seed, sample.joint_space
-        self.image = np.ascontiguousarray(sample.image[order], dtype=np.float32)
-        self.text = np.ascontiguousarray(sample.text[order], dtype=np.float32)
+        keys = hash_strings((sample.row_ids[row] for row in rows), seed)
+        by_key = np.argsort(keys, kind="stable")
+        order = rows[by_key]
+        self.image: Floats = sample.image[order].astype(np.float32, copy=False)
+        self.text: Floats = sample.text[order].astype(np.float32, copy=False)
         self.sketcher = fit_sketch(self.image)
-        self.sketch = map_rows(
-            lambda c: self.sketcher.of_features(centred_unit_rows(c, self.sketcher.mean)), self.image
-        )
-        image_hash = sample.image_hash[order]
-        self.groups = group_by_picture(self.sketch, image_hash)
+        self.sketch = sketches(self.sketcher, self.image)
+        self.groups = group_by_picture(self.sketch, sample.image_hash[order])
         self.fold = draw_folds(self.groups, options.folds)
         self.trained = training_rows(self.sketch, self.fold, options.folds)
-        self.known = KnownRows(keys[order], image_hash, self.fold, self.sketch, self.trained)
+        self.known = KnownRows(keys[by_key], sample.image_hash[order], self.fold, self.sketch, self.trained)
 
     def model(self) -> NoiseModel:
+        """Run all steps."""
         heads = self.heads()
-        joint, joint_scores, joint_null = self.joint()
-        weights = np.ones(len(self.fold), dtype=np.float32)
+        joint = self.joint() if self.joint_space else None
+        weights: Floats = np.ones(len(self.fold), dtype=np.float32)
         reducers = [
             fit_reducer(self.image, self.text, rows, self.options.image_dimensions) for rows in self.training()
         ]
@@ -137,70 +145,64 @@ class _Fit:
             ridge_rows = RIDGE_ROWS_WEIGHTED if round_number else RIDGE_ROWS_UNWEIGHTED
             models, scores, null = self.crossfit(reducers, weights, ridge_rows)
             if joint is not None:
-                scores, null = joint_scores, joint_null
+                _, scores, null = joint
             history.append(fit_mixture(scores, null, self.options.mixture))
             weights = np.maximum(1 - history[-1].posterior(scores), np.float32(MIN_CLEAN_WEIGHT))
         return NoiseModel(
             seed=self.seed,
-            neighbours=self.options.neighbours,
             sketch=self.sketcher,
             known=self.known,
             folds=models,
             heads=heads,
-            joint=joint,
+            joint=None if joint is None else joint[0],
             posterior=history[-1].posterior,
             diagnostics=self.diagnostics(history),
         )
 
     def training(self) -> list[Rows]:
+        """Rows each fold's model is trained on."""
         return [np.nonzero(self.trained[:, fold])[0] for fold in range(self.options.folds)]
 
     def heads(self) -> Heads:
+        """Heads warmed up on the whole sample, with the first rows (a seeded draw) as negatives."""
         rows = np.arange(len(self.fold))
         image_mean, text_mean = mean_of_unit_rows(self.image, rows), mean_of_unit_rows(self.text, rows)
         maps = warm_up(self.image, self.text, image_mean, text_mean, self.options.epochs, self.seed)
-        untested = Heads(image_mean, text_mean, *maps, negatives=_no_pairs())
+        heads = Heads(image_mean, text_mean, *maps, negatives=_no_pairs())
         first = slice(0, self.options.negatives)
-        negatives = untested.pairs(self.image[first], self.text[first], self.sketch[first])
-        return Heads(image_mean, text_mean, *maps, negatives=negatives.rounded())
+        negatives = heads.pairs(self.image[first], self.text[first], self.sketch[first])
+        return replace(heads, negatives=negatives.rounded())
 
-    def joint(self) -> tuple[JointSpace | None, Floats, Floats]:
-        """Hub correction in the towers' own space, scores of the sample and of shuffled pairs; None if there is none."""
-        if not self.joint_space:
-            return None, np.empty(0, np.float32), np.empty(0, np.float32)
+    def joint(self) -> tuple[HubCorrection, Floats, Floats]:
+        """Hub correction in the towers' own space; scores of the sample and of shuffled pairs."""
         pairs = joint_pairs(self.image, self.text, self.sketch)
-        first = np.arange(min(self.options.bank, len(pairs)))
-        bank = pairs.take(first, first).rounded()
-        raw = csls(self.shuffled(bank, self.options.folds), bank, self.options.neighbours)
-        joint = JointSpace(bank, float(raw.mean(dtype=np.float64)), max(float(raw.std(dtype=np.float64)), 1e-6))
-        null: Floats = (raw - np.float32(joint.null_mean)) / np.float32(joint.null_sd)
-        return joint, joint.standardised_csls(pairs, self.options.neighbours), null
+        correction, null = self.correction(pairs, stream=self.options.folds)
+        return correction, correction(pairs), null
 
-    def shuffled(self, bank: Pairs, stream: int) -> Pairs:
-        return shuffled_pairs(bank, NULL_DRAWS, np.random.default_rng([self.seed % 2**63, stream]))
+    def correction(self, pairs: Pairs, stream: int) -> tuple[HubCorrection, Floats]:
+        """Bank and null scores from held-out pairs; each stream of random numbers belongs to one fold."""
+        rng = np.random.default_rng([self.seed % 2**63, stream])
+        return fit_hub_correction(pairs, self.options.bank, self.options.neighbours, rng)
 
     def crossfit(
         self, reducers: list[Reducer], weights: Floats, ridge_rows: float
     ) -> tuple[tuple[FoldModel, ...], Floats, Floats]:
-        """One round: a model per fold, each sample row's score under the model that never saw it, the null's scores."""
-        scores = np.empty(len(self.fold), dtype=np.float32)
+        """One round: a model per fold, each row's score by the model that never saw it, the null's scores."""
+        scores: Floats = np.empty(len(self.fold), dtype=np.float32)
         models, nulls = [], []
         for number, (rows, reducer) in enumerate(zip(self.training(), reducers, strict=True)):
             moments = weighted_moments(self.image, self.text, rows, weights, reducer)
             projection = fit_projection(moments, reducer, self.options.dimensions, ridge_rows)
             held_out = np.nonzero(self.fold == number)[0]
-            unstandardised = FoldModel(projection, _no_pairs(), 0.0, 1.0)
-            pairs = unstandardised.pairs(self.image[held_out], self.text[held_out], self.sketch[held_out])
-            first = np.arange(min(self.options.bank, len(pairs)))
-            bank = pairs.take(first, first).rounded()
-            raw = csls(self.shuffled(bank, number), bank, self.options.neighbours)
-            model = FoldModel(projection, bank, 0.0, 1.0).standardised_by(raw)
-            scores[held_out] = model.standardised_csls(pairs, self.options.neighbours)
-            nulls.append((raw - np.float32(model.null_mean)) / np.float32(model.null_sd))
-            models.append(model)
+            pairs = projection.pairs(self.image[held_out], self.text[held_out], self.sketch[held_out])
+            correction, null = self.correction(pairs, stream=number)
+            scores[held_out] = correction(pairs)
+            nulls.append(null)
+            models.append(FoldModel(projection, correction))
         return tuple(models), scores, np.concatenate(nulls)
 
     def diagnostics(self, history: list[Mixture]) -> dict[str, object]:
+        """JSON-able figures of the last mixture and of the folds."""
         sizes = np.bincount(self.groups)
         return {
             **history[-1].diagnostics(),
@@ -225,17 +227,19 @@ def fit_sketch(image: Floats) -> Sketch:
     return Sketch(mean, leading_directions(second, min(SKETCH_DIMENSIONS, image.shape[1])).astype(np.float32))
 
 
-def training_rows(sketch: Floats, fold: np.typing.NDArray[np.int8], folds: int) -> Bools:
+def training_rows(sketch: Floats, fold: Folds, folds: int) -> Bools:
     """Which rows each fold's model may be trained on: rows of other folds that have no twin in it. bool [n, folds].
 
     Raises:
-        CurateError: a fold leaves fewer than 50 rows to train on.
+        CurateError: a fold holds fewer than 10 rows, or leaves fewer than 50 to train on.
     """
-    trained = (fold[:, None] != np.arange(folds)) & ~folds_with_twins(sketch, fold, folds)
-    if trained.sum(axis=0).min() < MIN_TRAINING_ROWS:
+    trained: Bools = (fold[:, None] != np.arange(folds)) & ~folds_with_twins(sketch, fold, folds)
+    held_out, training = int(np.bincount(fold, minlength=folds).min()), int(trained.sum(axis=0).min())
+    if held_out < MIN_HELD_OUT_ROWS or training < MIN_TRAINING_ROWS:
         raise CurateError(
-            "noise can't hold pictures out: nearly all pairs show one picture, so a model would be left with "
-            f"{int(trained.sum(axis=0).min())} training pairs; {MIN_TRAINING_ROWS} are needed. Remove duplicates first."
+            f"noise can't hold out pictures in {folds} folds: too many pairs show the same picture, so that a model "
+            f"would train on {training} pairs (needed: {MIN_TRAINING_ROWS}) or judge {held_out} "
+            f"(needed: {MIN_HELD_OUT_ROWS}). Remove duplicate pictures first."
         )
     return trained
 

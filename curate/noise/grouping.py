@@ -43,9 +43,10 @@ def hash_strings(values: Iterable[str], seed: int = 0) -> Hashes:
 class Sketch:
     """A short fingerprint of image features whose distances never exceed the true ones, so that no twin is missed.
 
-    f = L2(L2(v) - mean) is projected on the leading principal directions; the length of what the projection loses is one
-    more coordinate: |sketch(a) - sketch(b)|^2 = |P a - P b|^2 + (|res a| - |res b|)^2 <= |a - b|^2 = 2 (1 - cos(a, b)).
-    "Near" by sketch is thus implied by cosine > .99, and a little wider than it (about .985 on photographs).
+    f = L2(L2(v) - mean) is projected on the leading principal directions; the length of what the projection loses is
+    one more coordinate: |sketch(a) - sketch(b)|^2 = |P a - P b|^2 + (|res a| - |res b|)^2 <= |a - b|^2 = 2 (1 -
+    cos(a, b)). "Near" by sketch is thus implied by cosine > .99, and a little wider than it (about .985 on
+    photographs).
 
     Attributes:
         mean: mean of the L2-normalised embeddings, float32 [dv].
@@ -86,8 +87,9 @@ def near(a: Floats, b: Floats) -> Bools:
 def group_by_picture(sketch: Floats, image_hash: Hashes) -> NDArray[np.int64]:
     """Leader clustering in row order: a row joins the first leader that is near, else leads a group of its own.
 
-    No chains: all members lie within the radius of their leader, which bounds the diameter. Rows with equal `image_hash`
-    always share a group. int64 [n], groups numbered in the order of their leaders. O(n groups s) time, O(block^2) memory.
+    No chains: all members lie within the radius of their leader, which bounds the diameter. Rows with equal
+    `image_hash` always share a group. int64 [n], groups numbered in the order of their leaders. O(n groups s) time,
+    O(block^2) memory.
     """
     _, first, inverse = np.unique(image_hash, return_index=True, return_inverse=True)
     distinct = np.sort(first)

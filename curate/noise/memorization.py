@@ -1,8 +1,8 @@
 """NLIP's signal: the contrastive loss of a pair under heads warmed up for a few epochs on the noisy corpus.
 
-Networks fit clean pairs before they memorize wrong ones (memorization effect), so after a short warm-up a large loss hints
-at a mismatch. How short is corpus-dependent: 3 epochs suit 9,000 clipart pairs; on 2,000 photographs 8 are already far too
-many (noise-experiments.md section 2). This is why the mixture does not rest on this signal.
+Networks fit clean pairs before they memorize wrong ones (memorization effect), so after a short warm-up a large loss
+hints at a mismatch. How short is corpus-dependent: 3 epochs suit 9,000 clipart pairs; on 2,000 photographs 8 are
+already far too many (noise-experiments.md section 2). This is why the mixture does not rest on this signal.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def itc_loss(pairs: Pairs, negatives: Pairs) -> Floats:
     l_i = 1/2 (-log softmax_j(s_ij / tau)[i] - log softmax_j(s_ji / tau)[i]), tau = .07, j over the pair itself and all
     negatives but its twins (same picture or caption). float32 [n], >= 0, higher is noisier; O(n negatives 256).
 
-    Pairs of the sample were trained on, as published. For pairs outside it the heads have memorized nothing: their loss is
-    a held-out loss, on the whole larger, and only comparable with that of other pairs outside the sample.
+    Pairs of the sample were trained on, as published. For pairs outside it the heads have memorized nothing: their
+    loss is a held-out loss, on the whole larger, and only comparable with that of other pairs outside the sample.
     """
     own = pairs.similarity() / np.float32(TEMPERATURE)
     loss = np.empty(len(pairs), dtype=np.float32)

@@ -1,9 +1,11 @@
 """From scores to the posterior probability of a gross mismatch.
 
-Two ways, both monotone in the score: a two-component Gaussian mixture with guards, and the density ratio of shuffled and
-observed pairs (local false discovery rate). The second is the default because it is better calibrated, bimodal or not:
-with 20 to 60 % of the captions exchanged its ECE is .01 to .03 on 8,885 clipart pairs (Gaussians: .10 to .26, although d'
-is above 1.5: clean scores are skewed, and the wrong ones fall to the noise component) and .02 to .05 on 1,000 photographs
+Two ways, both monotone in the score: a two-component Gaussian mixture with guards, and the density ratio of shuffled
+and observed pairs (local false discovery rate). The second is the default because it is better calibrated, bimodal or
+not: with 20 to 60 % of the captions exchanged its ECE is .01 to .03 on 8,885 clipart pairs (Gaussians: .10 to .26,
+although d'
+is above 1.5: clean scores are skewed, and the wrong ones fall to the noise component) and .02 to .05 on 1,000
+photographs
 (Gaussians: .04 to .06). Both leave the ranking as it is.
 """
 
@@ -23,7 +25,8 @@ MIN_WEIGHT = 0.01
 MIN_SEPARATION = 1.5
 STOREY_QUANTILES = (0.15, 0.2, 0.3, 0.4, 0.5)
 MAX_SHARE_GAP = 0.1
-# "No better than shuffled pairs" is rejected if more than this share, by so many standard errors, beats the best shuffled.
+# "No better than shuffled pairs" is rejected if more than this share, by so many standard errors, beats the best
+# shuffled.
 UPPER_TAIL = 0.1
 TAIL_ERRORS = 3.0
 # Beyond this log odds the data says nothing; the small slope keeps the order of the scores inside the flat tails.
@@ -155,7 +158,8 @@ def storey_share(scores: Doubles, null: Doubles) -> float:
     """Share of noise: min over a of F_obs(q_a) / a plus one standard error, q_a the a-quantile of the null; in [0, 1].
 
     Below q_a lies a share a of all mismatches, and hardly a matching pair (Storey, JRSS-B 2002). The smallest of
-    several uncertain estimates is too small on average (1,000 pairs: .53 for .60); the standard error makes up for that.
+    several uncertain estimates is too small on average (1,000 pairs: .53 for .60); the standard error makes up for
+    that.
     """
     return min(1.0, *(_share_below(scores, null, a) for a in STOREY_QUANTILES))
 

@@ -1,4 +1,4 @@
-"""The fitted noise models: all that a pair is compared with, and the one function that scores pairs in and out of the sample."""
+"""The fitted noise models: all that a pair is compared with, and the function that scores any pair."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from curate.noise.memorization import Heads, itc_loss
 from curate.noise.mixture import Posterior
 from curate.noise.similarity import (
     Floats,
+    HubCorrection,
     Pairs,
     centred_unit_rows,
     clip_similarity,
-    csls,
     map_rows,
     padded,
     padded_chunks,
-    standardised,
     unit_rows,
 )
 
@@ -58,10 +57,12 @@ class KnownRows:
         return np.where(known, self.fold[place], np.int8(-1)).astype(np.int8)
 
     def fold_without_twins(self, sketch: Floats) -> Folds:
-        """Fold for rows outside the sample with a near-duplicate picture inside it; -1 where nothing is near. int8 [m].
+        """Fold for rows outside the sample with a near-duplicate picture inside it; -1 where nothing is near. int8
+        [m].
 
-        The fold whose training rows come least close: argmin_k max {cos(x, s) : s trained on by model k}. That is the fold
-        of the nearest sample row, unless a second twin makes another one more honest. O(m n s), O(CHUNK n) memory.
+        The fold whose training rows come least close: argmin_k max {cos(x, s) : s trained on by model k}. That is the
+        fold of the nearest sample row, unless a second twin makes another one more honest. O(m n s), O(CHUNK n)
+        memory.
         """
         found = np.full(len(sketch), -1, dtype=np.int8)
         norms = half_norms(self.sketch)
@@ -75,24 +76,6 @@ class KnownRows:
                 ]
                 found[part.start + twins] = np.argmin(closest, axis=0)
         return found
-
-
-@dataclass(frozen=True)
-class JointSpace:
-    """Hub correction for towers trained together: the embeddings themselves against one bank.
-
-    Attributes:
-        bank: pairs of the sample, image and text as the towers gave them.
-        null_mean, null_sd: of the CSLS scores of the bank's shuffled pairs.
-    """
-
-    bank: Pairs
-    null_mean: float
-    null_sd: float
-
-    def standardised_csls(self, pairs: Pairs, neighbours: int) -> Floats:
-        """CSLS of the raw cosine in units of the shuffled null, float32 [n], higher is cleaner."""
-        return standardised(csls(pairs, self.bank, neighbours), self.null_mean, self.null_sd)
 
 
 @dataclass(frozen=True)
@@ -114,23 +97,22 @@ class NoiseModel:
 
     Attributes:
         seed: of all hashes.
-        neighbours: of CSLS.
         sketch: fingerprints pictures.
         known: the sample's rows.
         folds: one model per fold.
         heads: for the memorization signal.
-        joint: hub correction of the raw cosine where the towers share a space, and the posterior rests on it; else None.
+        joint: hub correction of the raw cosine where the towers share a space, and the posterior rests on it; else
+        None.
         posterior: standardised score -> noise probability.
         diagnostics: JSON-able figures of the fit.
     """
 
     seed: int
-    neighbours: int
     sketch: Sketch
     known: KnownRows
     folds: tuple[FoldModel, ...]
     heads: Heads
-    joint: JointSpace | None
+    joint: HubCorrection | None
     posterior: Posterior
     diagnostics: dict[str, Any]
 
@@ -143,13 +125,9 @@ class NoiseModel:
         """
         with threadpool_limits(1):
             image, text = image.astype(np.float32, copy=False), text.astype(np.float32, copy=False)
-            sketch = self.sketch_of(image)
+            sketch = sketches(self.sketch, image)
             fold = self.fold_of(row_ids, image_sha256, sketch)
             return self.score_in_folds(fold, sketch, image, text)
-
-    def sketch_of(self, image: Floats) -> Floats:
-        """Fingerprints of pictures, float32 [n, s]."""
-        return map_rows(lambda chunk: self.sketch.of_features(centred_unit_rows(chunk, self.sketch.mean)), image)
 
     def fold_of(self, row_ids: Sequence[str], image_sha256: Sequence[str], sketch: Floats) -> Folds:
         """The fold whose model never saw the row nor its twin: by look-up, by likeness to the sample, else by hash."""
@@ -164,15 +142,14 @@ class NoiseModel:
         similarity, corrected = np.empty(len(fold), dtype=np.float32), np.empty(len(fold), dtype=np.float32)
         for number, model in enumerate(self.folds):
             rows = np.nonzero(fold == number)[0]
-            pairs = model.pairs(image[rows], text[rows], sketch[rows])
+            pairs = model.projection.pairs(image[rows], text[rows], sketch[rows])
             similarity[rows] = pairs.similarity()
-            corrected[rows] = model.standardised_csls(pairs, self.neighbours)
+            corrected[rows] = model.correction(pairs)
         loss = itc_loss(self.heads.pairs(image, text, sketch), self.heads.negatives)
         cosine, clip_corrected = None, None
         if self.joint is not None:
             cosine = clip_similarity(image, text)
-            pairs = joint_pairs(image, text, sketch)
-            clip_corrected = self.joint.standardised_csls(pairs, self.neighbours)
+            clip_corrected = self.joint(joint_pairs(image, text, sketch))
         probability = self.posterior(corrected if clip_corrected is None else clip_corrected)
         return Scores(fold, cosine, clip_corrected, similarity, corrected, loss, probability)
 
@@ -181,10 +158,8 @@ class NoiseModel:
         from safetensors.numpy import save
 
         arrays = {
-            "sketch.mean": self.sketch.mean,
-            "sketch.basis": self.sketch.basis,
-            "posterior.scores": self.posterior.scores,
-            "posterior.logits": self.posterior.logits,
+            **_named("sketch", self.sketch),
+            **_named("posterior", self.posterior),
             "heads.image_mean": self.heads.image_mean,
             "heads.text_mean": self.heads.text_mean,
             "heads.image_map": self.heads.image_map,
@@ -194,18 +169,22 @@ class NoiseModel:
         }
         arrays["known.sketch"] = self.known.sketch.astype(np.float16)
         for number, model in enumerate(self.folds):
-            arrays |= _named(f"fold{number}.projection", model.projection) | _named(f"fold{number}.bank", model.bank)
-        if self.joint is not None:
-            arrays |= _named("joint.bank", self.joint.bank)
+            arrays |= _named(f"fold{number}.projection", model.projection)
+        corrections = self._corrections()
+        for name, correction in corrections.items():
+            arrays |= _named(f"{name}.bank", correction.bank)
         meta = {
             "seed": self.seed,
-            "neighbours": self.neighbours,
-            "nulls": [[model.null_mean, model.null_sd] for model in self.folds],
-            "joint_null": None if self.joint is None else [self.joint.null_mean, self.joint.null_sd],
+            "folds": len(self.folds),
+            "nulls": {name: [c.null_mean, c.null_sd, c.neighbours] for name, c in corrections.items()},
             "diagnostics": self.diagnostics,
         }
         text = json.dumps(meta, indent=1, sort_keys=True, allow_nan=False)
         return {ARRAYS_FILE: save({k: np.ascontiguousarray(v) for k, v in arrays.items()}), META_FILE: text.encode()}
+
+    def _corrections(self) -> dict[str, HubCorrection]:
+        named = {f"fold{number}": model.correction for number, model in enumerate(self.folds)}
+        return named if self.joint is None else {**named, "joint": self.joint}
 
     @classmethod
     def from_bytes(cls, files: dict[str, bytes]) -> NoiseModel:
@@ -213,34 +192,35 @@ class NoiseModel:
         from safetensors.numpy import load
 
         meta = json.loads(files[META_FILE])
-        arrays = load(files[ARRAYS_FILE])
-        arrays = {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in arrays.items()}
-        folds = tuple(
-            FoldModel(
-                projection=Projection(*_loaded(arrays, f"fold{number}.projection", Projection)),
-                bank=Pairs(*_loaded(arrays, f"fold{number}.bank", Pairs)),
-                null_mean=mean,
-                null_sd=sd,
-            )
-            for number, (mean, sd) in enumerate(meta["nulls"])
-        )
-        joint_null = meta["joint_null"]
+        stored = load(files[ARRAYS_FILE])
+        arrays = {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in stored.items()}
+        corrections = {
+            name: HubCorrection(Pairs(*_loaded(arrays, f"{name}.bank", Pairs)), mean, sd, neighbours)
+            for name, (mean, sd, neighbours) in meta["nulls"].items()
+        }
+        names = [f"fold{number}" for number in range(meta["folds"])]
+        projections = [Projection(*_loaded(arrays, f"{name}.projection", Projection)) for name in names]
         return cls(
             seed=meta["seed"],
-            neighbours=meta["neighbours"],
-            sketch=Sketch(arrays["sketch.mean"], arrays["sketch.basis"]),
+            sketch=Sketch(*_loaded(arrays, "sketch", Sketch)),
             known=KnownRows(*_loaded(arrays, "known", KnownRows)),
-            folds=folds,
+            folds=tuple(FoldModel(p, corrections[name]) for name, p in zip(names, projections, strict=True)),
             heads=Heads(
-                *(arrays[f"heads.{name}"] for name in ("image_mean", "text_mean", "image_map", "text_map")),
-                Pairs(*_loaded(arrays, "heads.negatives", Pairs)),
+                image_mean=arrays["heads.image_mean"],
+                text_mean=arrays["heads.text_mean"],
+                image_map=arrays["heads.image_map"],
+                text_map=arrays["heads.text_map"],
+                negatives=Pairs(*_loaded(arrays, "heads.negatives", Pairs)),
             ),
-            joint=None
-            if joint_null is None
-            else JointSpace(Pairs(*_loaded(arrays, "joint.bank", Pairs)), *joint_null),
-            posterior=Posterior(arrays["posterior.scores"], arrays["posterior.logits"]),
+            joint=corrections.get("joint"),
+            posterior=Posterior(*_loaded(arrays, "posterior", Posterior)),
             diagnostics=meta["diagnostics"],
         )
+
+
+def sketches(sketch: Sketch, image: Floats) -> Floats:
+    """Fingerprints of pictures from their embeddings, float32 [n, s]."""
+    return map_rows(lambda chunk: sketch.of_features(centred_unit_rows(chunk, sketch.mean)), image)
 
 
 def joint_pairs(image: Floats, text: Floats, sketch: Floats) -> Pairs:
@@ -248,7 +228,7 @@ def joint_pairs(image: Floats, text: Floats, sketch: Floats) -> Pairs:
     return Pairs(unit_rows(image), unit_rows(text), sketch, unit_rows(text))
 
 
-def _named(prefix: str, holder: Pairs | Projection | KnownRows) -> dict[str, NDArray[Any]]:
+def _named(prefix: str, holder: Pairs | Projection | KnownRows | Sketch | Posterior) -> dict[str, NDArray[Any]]:
     """Arrays of a dataclass under dotted names; banks in half precision, which holds their values exactly."""
     half = isinstance(holder, Pairs)
     named = {f"{prefix}.{field.name}": getattr(holder, field.name) for field in fields(holder)}

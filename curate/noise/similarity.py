@@ -1,7 +1,8 @@
 """How alike are the image and the caption of a pair: cosine, corrected for hubs by a fixed bank of reference pairs.
 
-Everything here scores one pair at a time against artifacts. Matrix products are always made in chunks of CHUNK rows, the
-last one padded with zeros: a row's result then does not depend on how the rows were cut into batches. Measured with
+Everything here scores one pair at a time against artifacts. Matrix products are always made in chunks of CHUNK rows,
+the last one padded with zeros: a row's result then does not depend on how the rows were cut into batches. Measured
+with
 OpenBLAS: for a fixed shape a row's product is bit for bit the same at any position; for other shapes it is not.
 """
 
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.errors import CurateError
 from curate.noise.grouping import near
 
 Floats = NDArray[np.float32]
@@ -20,6 +22,9 @@ Bools = NDArray[np.bool_]
 
 CHUNK = 256
 NEAR_TEXT_COSINE = 0.98
+NULL_DRAWS = 3
+MIN_NULL_PAIRS = 10
+_SMALLEST_SPREAD = 1e-6
 _TINY = np.float32(1e-12)
 
 
@@ -161,17 +166,6 @@ def csls(pairs: Pairs, bank: Pairs, neighbours: int) -> Floats:
     return corrected
 
 
-def standardised(scores: Floats, null_mean: float, null_sd: float) -> Floats:
-    """Scores in units of a null's mean and standard deviation; float32 [n]."""
-    units: Floats = (scores - np.float32(null_mean)) / np.float32(null_sd)
-    return units
-
-
-def mean_and_spread(null: Floats) -> tuple[float, float]:
-    """Mean and standard deviation of null scores, the latter never zero."""
-    return float(null.mean(dtype=np.float64)), max(float(null.std(dtype=np.float64)), 1e-6)
-
-
 def shuffled_pairs(bank: Pairs, draws: int, rng: np.random.Generator) -> Pairs:
     """Pairs of the bank with captions permuted `draws` times: how gross mismatches look. At most draws * len(bank).
 
@@ -182,3 +176,47 @@ def shuffled_pairs(bank: Pairs, draws: int, rng: np.random.Generator) -> Pairs:
     cosine = (bank.caption[images] * bank.caption[texts]).sum(axis=1)
     mismatched = (cosine <= NEAR_TEXT_COSINE) & (images != texts)
     return bank.take(images[mismatched], texts[mismatched])
+
+
+@dataclass(frozen=True)
+class HubCorrection:
+    """CSLS against a bank, in units of the scores of shuffled pairs: 0 is a typical gross mismatch.
+
+    Attributes:
+        bank: pairs that stand for the corpus.
+        null_mean, null_sd: mean and standard deviation of the CSLS scores of the bank's shuffled pairs.
+        neighbours: see `csls`.
+    """
+
+    bank: Pairs
+    null_mean: float
+    null_sd: float
+    neighbours: int
+
+    def __call__(self, pairs: Pairs) -> Floats:
+        """(csls - null mean) / null sd; float32 [n], higher is cleaner."""
+        score: Floats = (csls(pairs, self.bank, self.neighbours) - np.float32(self.null_mean)) / np.float32(
+            self.null_sd
+        )
+        return score
+
+
+def fit_hub_correction(
+    pairs: Pairs, size: int, neighbours: int, rng: np.random.Generator
+) -> tuple[HubCorrection, Floats]:
+    """The first `size` pairs as a bank, and the standardised scores of its shuffled pairs (float32, at most 3 size).
+
+    Raises:
+        CurateError: nearly all captions of the bank are the same.
+    """
+    first = np.arange(min(size, len(pairs)))
+    bank = pairs.take(first, first).rounded()
+    null = csls(shuffled_pairs(bank, NULL_DRAWS, rng), bank, neighbours)
+    if len(null) < MIN_NULL_PAIRS:
+        raise CurateError(
+            f"noise can't tell mismatches: of {len(bank)} pairs nearly all captions say the same, so shuffling them "
+            f"leaves {len(null)} mismatched pairs (needed: {MIN_NULL_PAIRS})."
+        )
+    mean, sd = float(null.mean(dtype=np.float64)), max(float(null.std(dtype=np.float64)), _SMALLEST_SPREAD)
+    standardised: Floats = (null - np.float32(mean)) / np.float32(sd)
+    return HubCorrection(bank, mean, sd, neighbours), standardised

@@ -9,20 +9,7 @@ from numpy.typing import NDArray
 
 from curate.errors import InputError
 from curate.noise.model import NoiseModel, Scores
-from curate.schema import Status
-
-CLEANER = {"direction": "higher is cleaner"}
-NOISIER = {"direction": "higher is noisier"}
-
-SIGNALS = pa.struct(
-    [
-        pa.field("clip_similarity", pa.float32(), metadata=CLEANER),
-        pa.field("clip_csls", pa.float32(), metadata=CLEANER),
-        pa.field("crossfit_similarity", pa.float32(), metadata=CLEANER),
-        pa.field("crossfit_csls", pa.float32(), metadata=CLEANER),
-        pa.field("itc_loss", pa.float32(), metadata=NOISIER),
-    ]
-)
+from curate.schema import NOISE_SCHEMA, SIGNALS_TYPE, Status
 
 
 class Noise:
@@ -42,14 +29,7 @@ class Noise:
     name = "noise"
     version = 1
     requires = ("row_id", "caption", "image_sha256", "status", "image_embedding", "text_embedding")
-    provides = pa.schema(
-        [
-            pa.field("signals", SIGNALS),
-            pa.field("noise_prob", pa.float32(), metadata=NOISIER),
-            pa.field("label", pa.string()),
-            pa.field("fold", pa.int8()),
-        ]
-    )
+    provides = NOISE_SCHEMA
 
     def __init__(self, model: NoiseModel, clean_below: float = 0.3, noisy_above: float = 0.7) -> None:
         if not 0 <= clean_below <= noisy_above <= 1:
@@ -68,7 +48,7 @@ class Noise:
         finite = np.isfinite(image).all(axis=1) & np.isfinite(text).all(axis=1)
         rows = candidates[finite]
         if len(rows) == 0:
-            return self.provides.empty_table() if batch.num_rows == 0 else _all_null(self.provides, batch.num_rows)
+            return _all_null(self.provides, batch.num_rows)
         scores = self.model.score(
             batch["row_id"].take(rows).to_pylist(),
             batch["image_sha256"].take(rows).to_pylist(),
@@ -79,14 +59,9 @@ class Noise:
 
     def _columns(self, scores: Scores) -> pa.Table:
         nothing = pa.nulls(len(scores.fold), pa.float32())
-        values = [
-            nothing if scores.clip_similarity is None else pa.array(scores.clip_similarity),
-            nothing if scores.clip_csls is None else pa.array(scores.clip_csls),
-            pa.array(scores.crossfit_similarity),
-            pa.array(scores.crossfit_csls),
-            pa.array(scores.itc_loss),
-        ]
-        signals = pa.StructArray.from_arrays(values, fields=list(SIGNALS))
+        arrays = [getattr(scores, field.name) for field in SIGNALS_TYPE]
+        values = [nothing if array is None else pa.array(array) for array in arrays]
+        signals = pa.StructArray.from_arrays(values, fields=list(SIGNALS_TYPE))
         columns = [signals, pa.array(scores.noise_prob), self._labels(scores.noise_prob), pa.array(scores.fold)]
         return pa.Table.from_arrays(columns, schema=self.provides)
 
@@ -111,9 +86,8 @@ def _matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
     values = np.concatenate(
         [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks] or [np.empty(0)]
     )
-    matrix: NDArray[np.float32] = (
-        values.astype(np.float32).reshape(len(column), -1) if len(column) else np.empty((0, 0), np.float32)
-    )
+    width = len(values) // max(len(column), 1)
+    matrix: NDArray[np.float32] = values.astype(np.float32).reshape(len(column), width)
     return matrix
 
 

@@ -355,6 +355,9 @@ def test_broken_svg_yields_what_stands_before_the_break(tmp_path):
     assert read_svg_metadata(write(tmp_path / "b.svg", whole[:200])).title is None
     assert read_svg_metadata(write(tmp_path / "c.svg", b"")).title is None
     assert read_svg_metadata(write(tmp_path / "d.svg", b"\xff\x00 not xml")).title is None
+    for encoding in (b"no-such-code", b"utf-7", b"shift_jis"):
+        declared = whole.replace(b'version="1.0"', b'version="1.0" encoding="' + encoding + b'"')
+        assert read_svg_metadata(write(tmp_path / "e.svg", declared)).title in (None, "Title")
 
 
 def test_external_entities_are_not_read(tmp_path):

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from curate.corpora.corrupt import corrupt
 from curate.corpora.tar_writer import write_tar
 from curate.errors import CurateError, InputError
+from curate.sources.options import SourceOptions
+from curate.sources.webdataset import WebDatasetSource
 
 Pair = tuple[str, str, dict | None]
 
@@ -200,6 +202,14 @@ def test_a_dominating_caption_gives_way_to_the_others(tmp_path):
     assert report.mismatched == 60  # the 30 others, each with one of the 70
 
 
+def test_what_one_category_cannot_give_the_others_do(tmp_path):
+    alike = [(f"a{i}", "same", {"category": "a"}) for i in range(50)]
+    varied = [(f"b{i}", f"other {i}", {"category": "b"}) for i in range(50)]
+    write_shard(tmp_path / "in/0.tar", alike + varied)
+    report = corrupt(pattern(tmp_path / "in"), tmp_path / "out", kind="category", rate=0.4)
+    assert report.mismatched == 40
+
+
 def test_images_do_not_learn_one_wrong_caption_for_another(tmp_path):
     """Rotating blocks of equal captions would teach a model that every cat is a dog."""
     pairs = [(f"{i}", "abcd"[i % 4], {}) for i in range(400)]
@@ -296,6 +306,34 @@ def test_a_key_that_comes_twice_is_two_rows(tmp_path):
     assert [content for _, content in read(tmp_path / "out")[0][1]] == [b"1", b"two", b"2", b"one"]
     table = pq.read_table(tmp_path / "out/_truth/truth.parquet")
     assert table.column("row_id").to_pylist() == ["0.tar:0", "0.tar:1"]
+
+
+def test_captions_that_are_only_in_the_json_take_part(tmp_path):
+    members = [(f"{i}.png", b"image") for i in range(6)]
+    members += [(f"{i}.json", json.dumps({"caption": f"caption {i}", "n": i}).encode()) for i in range(5)]
+    members += [("5.json", b'{"caption": "half \\ud800"}')]
+    write_tar(tmp_path / "in/0.tar", members)
+    report = corrupt(pattern(tmp_path / "in"), tmp_path / "out", kind="random", rate=0.99)
+    assert (report.usable, report.mismatched) == (5, 5)
+    rows = truth(tmp_path / "out")
+    for name, content in read(tmp_path / "out")[0][1]:
+        if name.endswith(".json") and name != "5.json":
+            key = name.removesuffix(".json")
+            assert json.loads(content) == {"caption": f"caption {rows[key]['original_key']}", "n": int(key)}
+
+
+def test_rows_are_numbered_as_the_source_numbers_them(tmp_path):
+    members = [("README.md", b"x"), ("b.jpg", b"1"), ("a.jpg", b"2"), ("a.txt", b"of a"), ("b.txt", b"of b")]
+    members += [("a.PNG", b"3"), ("a.json", b"{}"), ("c.cls", b"7"), ("d.e/f.seg.png", b"4"), ("d.e/f.jpg", b"5")]
+    members += [(".hidden.jpg", b"6"), ("noext", b"7"), ("b.txt", b"again"), ("g.avif", b"8")]
+    write_tar(tmp_path / "in/0.tar", members)
+    corrupt(pattern(tmp_path / "in"), tmp_path / "out", kind="random", rate=0.9)
+    source = WebDatasetSource(SourceOptions(format="webdataset", path=(f"{tmp_path}/out/*.tar",)))
+    shard = source.list_shards()[0]
+    tables = [table for part in source.index(shard).parts for table in source.read(shard, part, batch_rows=100)]
+    read_back = [row for table in tables for row in table.select(["row_id", "key"]).to_pylist()]
+    table = pq.read_table(tmp_path / "out/_truth/truth.parquet")
+    assert read_back == table.select(["row_id", "key"]).to_pylist()
 
 
 def test_shards_in_folders_keep_their_names(tmp_path):

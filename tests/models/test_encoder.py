@@ -150,11 +150,14 @@ def test_calling_threads_use_the_planned_number_of_torch_threads(encoder: Encode
         assert pool.submit(threads_after_encoding).result() == 1
 
 
-def test_resolving_leaves_the_drivers_torch_threads_alone(options: EncoderOptions) -> None:
+def test_resolving_leaves_the_drivers_torch_threads_alone(
+    options: EncoderOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
+    monkeypatch.setattr(encoder_module, "cpu_has_bf16", lambda: True)
     torch.set_num_threads(2)
-    resolve_encoder(options)
+    resolve_encoder(dataclasses.replace(options, precision="auto"))
     assert torch.get_num_threads() == 2
 
 

@@ -306,6 +306,20 @@ def test_image_root_absolute_paths_and_urls(folder, tmp_path_factory):
     images = [b"image a.jpg", b"image b.jpg", b"image c.jpg", b"from memory", None, None, None]
     assert table.column("image").to_pylist() == images
     assert table.column("status").to_pylist() == ["ok"] * 4 + ["missing_image"] * 3
+    assert "web address" in table.column("error")[6].as_py()
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_no_image(folder):
+    os.mkfifo(folder / "pipe.jpg")
+    table, _ = jsonl(folder, {"image": "pipe.jpg", "caption": "x"}, {"image": "/dev/zero", "caption": "x"})
+    assert columns(table, "status") == [("missing_image",)] * 2
+
+
+def test_an_image_file_that_is_too_large_is_not_read(folder, monkeypatch):
+    monkeypatch.setattr("curate.sources.table.MAX_IMAGE_BYTES", 5)
+    table, _ = jsonl(folder, {"image": "a.jpg", "caption": "x"})
+    assert columns(table, "status", "image") == [("image_too_large", None)]
 
 
 def test_a_relative_image_root_is_meant_from_the_driver(folder, monkeypatch):
@@ -334,7 +348,7 @@ def test_a_changed_image_changes_stamp_and_checksum(folder):
     source = sources_of(path, "jsonl", part_rows=1)
     [before] = source.list_shards()
     old = source.index(before)
-    write(folder / "b.jpg", b"another")
+    write(folder / "b.jpg", b"IMAGE B.JPG")
     [after] = source.list_shards()
     new = source.index(after)
     assert before.stamp != after.stamp
@@ -605,7 +619,7 @@ def test_changed_paths_in_parquet_change_the_checksum(folder):
     pq.write_table(pa.table({"path": ["a.jpg", "b.jpg"], "caption": ["x", "y"]}), folder / "t.parquet")
     source = sources_of(folder / "t.parquet", "parquet", part_rows=1)
     old = index_all(source)["t.parquet"].parts
-    write(folder / "b.jpg", b"another")
+    write(folder / "b.jpg", b"IMAGE B.JPG")
     new = index_all(source)["t.parquet"].parts
     assert [a.checksum == b.checksum for a, b in zip(old, new, strict=True)] == [True, False]
 

@@ -9,6 +9,7 @@ import os
 import pickle
 import tarfile
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -546,6 +547,32 @@ def test_sparse_members_are_said():
     assert "--sparse" in errors[0].error
 
 
+def test_a_long_name_does_not_pass_to_another_member():
+    content = bytearray(tar_bytes([*pair("x" * 200), *pair("b")], tarfile.GNU_FORMAT))
+    content[1024 + 3] ^= 0xFF
+    table, errors = read_tar(bytes(content))
+    assert columns(table, "key", "status") == [("x" * 200, "missing_image"), ("b", "ok")]
+    assert [error.offset for error in errors] == [1024]
+
+
+def test_a_link_has_no_content_whatever_its_size_field_says():
+    content = bytearray(tar_bytes([("l.jpg", b""), *pair("a")]))
+    content[156:157] = tarfile.LNKTYPE
+    rewrite_size(content, 0, b"%011o\0" % 5000)
+    table, errors = read_tar(bytes(content))
+    assert columns(table, "key", "status") == [("a", "ok")]
+    assert not errors
+
+
+def test_a_long_name_that_cannot_be_one_is_passed_over():
+    content = bytearray(tar_bytes([("x.jpg", b""), *pair("a")]))
+    content[156:157] = tarfile.GNUTYPE_LONGNAME
+    rewrite_size(content, 0, b"%011o\0" % (1 << 30))
+    table, errors = read_tar(bytes(content))
+    assert columns(table, "key", "status") == [("a", "ok")]
+    assert "1,073,741,824 bytes" in errors[0].error
+
+
 def test_members_are_grouped_without_their_content():
     members = [Member(f"{n // 2}.{'jpg' if n % 2 else 'txt'}", n, n, 1 << 40, n + 1) for n in range(10)]
     samples, damages = group_samples(members)
@@ -619,7 +646,7 @@ def test_changed_and_vanished_shards_are_said(tmp_path, kind):
     store.pipe(path, tar_bytes(pair("b")))
     if kind == "local":
         os.utime(path, ns=(1, 1))
-    for work in (lambda: list(source.read(shard, part, 10)), lambda: source.index(shard)):
+    for work in (lambda: next(source.read(shard, part, 10)), lambda: source.index(shard)):
         with pytest.raises(CurateError, match="changed while running: run again"):
             work()
     store.rm(path)
@@ -638,6 +665,25 @@ def test_a_remote_shard_that_changed_without_a_new_stamp_is_noticed_by_its_check
     monkeypatch.setattr(stores, "file_stamp", lambda uri: shard.stamp)
     with pytest.raises(CurateError, match="changed"):
         list(source.read(shard, part, 10))
+
+
+def test_a_part_that_does_not_hold_its_rows_is_an_error(tmp_path):
+    source = sources_of(write(tmp_path / "x.tar", tar_bytes(pair("a"))))
+    [shard] = source.list_shards()
+    [part] = source.index(shard).parts
+    with pytest.raises(CurateError, match="changed"):
+        list(source.read(shard, replace(part, rows=2), 10))
+
+
+def test_a_shard_that_changes_while_it_is_read_is_noticed(tmp_path):
+    path = write(tmp_path / "x.tar", tar_bytes([*pair("a"), *pair("b")]))
+    source = sources_of(path)
+    [shard] = source.list_shards()
+    tables = source.read(shard, source.index(shard).parts[0], 1)
+    next(tables)
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(CurateError, match="changed"):
+        list(tables)
 
 
 def test_sources_shards_and_parts_can_be_pickled(tmp_path):

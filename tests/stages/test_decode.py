@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from curate.stages.decode import Decode, DecodeOptions
+from curate.stages.decode import Decode, DecodeOptions, _reason
 
 SIDE = 32
 
@@ -303,6 +303,12 @@ def test_a_size_that_no_int32_holds_is_unknown() -> None:
     row = one(huge_png(2**32 - 3, 7))
     assert (row["status"], row["width"], row["height"]) == ("image_too_large", None, 7)
     assert "4294967293 x 7" in row["error"]
+
+
+def test_reasons_are_short_and_the_same_on_every_run() -> None:
+    assert _reason(OSError("bad <BytesIO object at 0x7F3a>\nin a loop")) == "OSError: bad <BytesIO object> in a loop"
+    assert len(_reason(ValueError("x" * 999))) == 200
+    assert _reason(MemoryError()) == "MemoryError"
 
 
 def test_the_name_of_a_format_does_not_matter_but_the_content_does() -> None:
