@@ -73,7 +73,7 @@ class EncoderConfig(_Model):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda if there is one.")
     batch_size: int | None = Field(
-        None, ge=1, description="Rows in one padded forward pass; null: 64 on a CPU, 512 on a GPU."
+        None, ge=1, description="Rows in one padded forward pass; null: 16 on a CPU, 512 on a GPU."
     )
 
 

@@ -88,7 +88,7 @@ def in_sample_auroc(sample, noisy):
 
 
 def test_nothing_is_learned_from_a_corpus_without_correspondence():
-    """Random features, half of them "clean" by decree: a model that saw the pairs memorizes them, ours must know nothing."""
+    """Random features, half "clean" by decree: a model that saw the pairs memorizes them, ours must know nothing."""
     rng = np.random.default_rng(0)
     names = [str(i) for i in range(400)]
     image, text = halved(rng.standard_normal((400, 300))), halved(rng.standard_normal((400, 200)))
@@ -103,7 +103,7 @@ def test_nothing_is_learned_from_a_corpus_without_correspondence():
 
 
 def test_twins_cannot_vouch_for_each_other():
-    """Every random pair comes twice (near-equal picture, equal caption): only a leak between folds can call it a match."""
+    """Every random pair comes twice (near-equal picture, equal caption): only a leak could call it a match."""
     rng = np.random.default_rng(1)
     image = np.repeat(rng.standard_normal((300, 100)), 2, axis=0)
     image = halved(image + 0.02 * rng.standard_normal(image.shape))
