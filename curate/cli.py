@@ -50,7 +50,9 @@ Workers = Annotated[
 ]
 Limit = Annotated[
     int | None,
-    typer.Option("--limit", min=1, help="A trial on the first N pairs (whole parts); it has a run directory of its own."),
+    typer.Option(
+        "--limit", min=1, help="A trial on the first N pairs (whole parts); it has a run directory of its own."
+    ),
 ]
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
 

@@ -226,9 +226,7 @@ def _embed_step(
 def _noise_fit(
     config: PipelineConfig, noise: NoiseConfig, spec: EncoderSpec, store: RunStore, embed: RowStep
 ) -> FitStep:
-    options = NoiseOptions(
-        folds=noise.folds, rounds=noise.rounds, mixture=noise.mixture, epochs=noise.itc_epochs
-    )
+    options = NoiseOptions(folds=noise.folds, rounds=noise.rounds, mixture=noise.mixture, epochs=noise.itc_epochs)
     wanted = fingerprint(
         {
             "fit": "noise",
@@ -246,7 +244,9 @@ def _noise_fit(
     return FitStep("noise", options, noise.fit_rows, wanted, done)
 
 
-def _noise_step(noise: NoiseConfig, seed: int, store: RunStore, embed: RowStep, fit: FitStep, done: DoneIndex) -> RowStep:
+def _noise_step(
+    noise: NoiseConfig, seed: int, store: RunStore, embed: RowStep, fit: FitStep, done: DoneIndex
+) -> RowStep:
     thresholds = {"clean_below": noise.clean_below, "noisy_above": noise.noisy_above}
     facts = {
         "noise": {**dataclasses.asdict(fit.options), "fit_rows": fit.fit_rows, "seed": seed, **thresholds},

@@ -29,7 +29,7 @@ STATUS_DESCRIPTIONS: dict[Status, str] = {
     Status.EMPTY_CAPTION: "the caption is empty or only white space",
     Status.CAPTION_NOT_UTF8: "the caption is not valid UTF-8; its bytes are in caption_bytes",
     Status.CORRUPT_IMAGE: "the image bytes cannot be decoded",
-    Status.IMAGE_TOO_LARGE: "the image has more pixels than input.max_image_pixels",
+    Status.IMAGE_TOO_LARGE: "the image has more pixels than input.max_image_pixels, or too many bytes to hold",
     Status.UNREADABLE_ROW: "the record itself cannot be parsed (broken JSON or CSV line)",
 }
 
@@ -70,7 +70,7 @@ SIGNALS_TYPE = pa.struct(
 
 SIGNAL_DESCRIPTIONS: dict[str, str] = {
     "clip_similarity": "cosine of the image and caption embeddings; null when the towers were not trained together",
-    "crossfit_similarity": "cosine under linear CCA models fitted on folds that hold neither the pair nor its near-twins",
+    "crossfit_similarity": "cosine under linear CCA models fitted on folds without the pair and its near-twins",
     "crossfit_csls": "crossfit_similarity corrected for hubs (CSLS), in standard deviations of shuffled pairs",
     "itc_loss": "contrastive loss of heads warmed up on the noisy corpus itself (NLIP's memorization effect), in nats",
 }

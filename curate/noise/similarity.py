@@ -63,7 +63,7 @@ def padded_chunks(rows: int) -> Iterator[slice]:
 def padded(rows: Floats) -> Floats:
     """`rows` followed by zero rows up to CHUNK."""
     if len(rows) == CHUNK:
-        return np.ascontiguousarray(rows)
+        return rows
     full = np.zeros((CHUNK, rows.shape[1]), dtype=np.float32)
     full[: len(rows)] = rows
     return full

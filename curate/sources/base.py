@@ -51,7 +51,7 @@ class Part:
         rows: number of pairs.
         start, end: byte range to read for them. For formats without byte ranges (Parquet), 0 and the file size.
         checksum: hex digest of everything the part's pairs are made from.
-        duplicate_rows: rows of the shard (absolute indices inside this part) whose key occurs more than once in the shard.
+        duplicate_rows: rows of this part (counted from the shard's start) whose key the shard has more than once.
     """
 
     shard: str
@@ -83,7 +83,13 @@ class Source(Protocol):
         ...
 
     def index(self, shard: Shard) -> ShardIndex:
-        """Read the shard once: checksums, cut into parts of at most `part_rows` pairs, errors. Never raises for bad content."""
+        """Read the shard once: checksums, cut into parts of at most `part_rows` pairs, errors.
+
+        Bad content becomes errors and statuses.
+
+        Raises:
+            CurateError: the shard vanished or changed since it was listed, or its store cannot be reached.
+        """
         ...
 
     def read(self, shard: Shard, part: Part, batch_rows: int) -> Iterator[pa.Table]:

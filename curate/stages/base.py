@@ -10,7 +10,7 @@ import pyarrow as pa
 class RowStage(Protocol):
     """Turns the columns of one batch of rows into new columns of the same rows, in the same order.
 
-    A stage knows nothing of Ray, parts or files, and compares a row only with artifacts, never with the rows beside it.
+    A stage knows nothing of Ray, parts or files, and compares a row only with artifacts, never with its neighbours.
     `version` goes into the fingerprint: raise it when the same input would give another output.
     """
 

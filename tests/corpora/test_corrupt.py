@@ -369,6 +369,17 @@ def test_an_interrupted_result_is_finished_by_the_next_call(corpus, tmp_path):
     assert read(tmp_path / "out") == read(tmp_path / "whole")
 
 
+def test_a_result_not_marked_complete_is_written_again(corpus, tmp_path):
+    """A rewriting that was interrupted leaves all files, some of them old."""
+    out = tmp_path / "out"
+    corrupt(pattern(corpus), out, kind="random", rate=0.4)
+    whole, record = read(out), out / "_truth/corruption.json"
+    record.write_text(record.read_text().replace('"complete": true', '"complete": false'))
+    write_shard(out / "00001.tar", numbered_pairs(40, first=60))
+    assert not corrupt(pattern(corpus), out, kind="random", rate=0.4).already_done
+    assert read(out) == whole
+
+
 def test_other_settings_or_inputs_are_refused(corpus, tmp_path):
     corrupt(pattern(corpus), tmp_path / "out", kind="random", rate=0.4)
     with pytest.raises(InputError, match=r"rate \(0\.4, not 0\.5\)"):

@@ -35,9 +35,9 @@ def test_cca_agrees_with_sklearn():
 
 
 def test_cca_known_answer_with_ridge():
+    """With C = 4 I and ridges in units of the mean eigenvalue, correlations shrink by 1 + ridge whatever the scale."""
     rho, ridge = 0.6, 0.5
-    identity = np.eye(2)
-    moments = Moments(1, np.zeros(2), np.zeros(2), identity, identity, np.diag([rho, 0.1]))
+    moments = Moments(1, np.zeros(2), np.zeros(2), 4 * np.eye(2), 9 * np.eye(2), 6 * np.diag([rho, 0.1]))
     _, _, correlations = canonical_directions(moments, ridge, 2)
     np.testing.assert_allclose(correlations, np.array([rho, 0.1]) / (1 + ridge))
 
