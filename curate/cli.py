@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -60,6 +61,8 @@ RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run director
 def main() -> None:
     """Entry point: every error becomes a message and an exit code (0 done, 1 failed, 2 your input)."""
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    # What a damaged picture means for its row is said in the row's error.
+    warnings.filterwarnings("ignore", module="PIL")
     try:
         app()
     except InputError as error:
@@ -229,7 +232,10 @@ def clipart(
     with _interruptible(), _data_progress(quiet) as progress:
         report = fetch_clipart(target, image_size=image_size, debs=debs, progress=progress)
     if not quiet:
-        out.print(str(report), markup=False)
+        origins = ", ".join(f"{count:,} from {package}" for package, count in report.pairs_by_package.items())
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in report.left_out.items())
+        out.print(f"{report.pairs:,} pairs in {report.shards} shards in {target}: {origins}", markup=False)
+        out.print(f"left out: {left_out or 'nothing'}", markup=False)
 
 
 @data_app.command()
@@ -261,7 +267,13 @@ def corrupt(
             progress=progress,
         )
     if not quiet:
-        out.print(str(report), markup=False)
+        done = " (was there already)" if report.already_done else ""
+        out.print(
+            f"{report.mismatched:,} of {report.usable:,} usable pairs mismatched: {report.reached_rate:.1%}, "
+            f"{report.asked_rate:.1%} asked for{done}",
+            markup=False,
+        )
+        out.print(f"shards   {target}/*.tar\ntruth    {report.truth}", markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -37,7 +36,7 @@ class Summary:
         labels: pairs by label (clean, uncertain, noisy); only usable pairs have one.
         statuses: pairs by status.
         shard_errors: what in the shards could not become a row.
-        most_suspicious: pairs with the highest noise_prob, highest first.
+        most_suspicious: pairs with the highest noise_prob, highest first, one for each caption.
         noise: diagnostics of the noise fit (method, separable, noise share...), empty without one.
     """
 
@@ -74,13 +73,13 @@ def summarize(store: RunStore, top: int = 5) -> Summary:
     labels: Counter[str] = Counter()
     statuses: Counter[str] = Counter()
     pairs = 0
-    suspicious: list[tuple[float, str, SuspiciousPair]] = []
+    suspicious: list[SuspiciousPair] = []
     for name in annotation_files(store):
         table = store.read_table(name, _SUMMARY_COLUMNS)
         pairs += table.num_rows
         labels.update(_counts(table, "label"))
         statuses.update(_counts(table, "status"))
-        suspicious = heapq.nlargest(top, [*suspicious, *_suspicious(table, top)])
+        suspicious = _one_per_caption([*suspicious, *_by_suspicion(table)], top)
     errors = store.read_table("shard_errors.parquet", ["shard"]).num_rows
     facts = store.read_json("artifacts/noise/artifact.json") or {}
     return Summary(
@@ -88,7 +87,7 @@ def summarize(store: RunStore, top: int = 5) -> Summary:
         {label: labels.get(label, 0) for label in ("clean", "uncertain", "noisy")} if labels else {},
         dict(statuses.most_common()),
         errors,
-        [pair for _, _, pair in suspicious],
+        suspicious,
         facts.get("diagnostics", {}),
     )
 
@@ -98,12 +97,20 @@ def _counts(table: pa.Table, column: str) -> dict[str, int]:
     return {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
 
 
-def _suspicious(table: pa.Table, top: int) -> Iterator[tuple[float, str, SuspiciousPair]]:
+def _by_suspicion(table: pa.Table) -> Iterator[SuspiciousPair]:
     scored = table.filter(pc.is_valid(table.column("noise_prob")))
-    order = pc.sort_indices(scored, sort_keys=[("noise_prob", "descending"), ("row_id", "descending")])
-    for row in scored.take(order[:top]).to_pylist():
-        pair = SuspiciousPair(row["key"], row["row_id"], row["caption"], row["noise_prob"])
-        yield pair.noise_prob, pair.row_id, pair
+    order = pc.sort_indices(scored, sort_keys=[("noise_prob", "descending"), ("row_id", "ascending")])
+    for row in scored.take(order).select(["key", "row_id", "caption", "noise_prob"]).to_pylist():
+        yield SuspiciousPair(**row)
+
+
+def _one_per_caption(pairs: list[SuspiciousPair], top: int) -> list[SuspiciousPair]:
+    """The first pairs with different captions: a caption that is wrong a hundred times is one finding."""
+    ordered = sorted(pairs, key=lambda pair: (-pair.noise_prob, pair.row_id))
+    by_caption: dict[str, SuspiciousPair] = {}
+    for pair in ordered:
+        by_caption.setdefault(pair.caption, pair)
+    return list(by_caption.values())[:top]
 
 
 def find_pairs(store: RunStore, key: str) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 The correspondence of two towers that have never met is learned from the noisy corpus itself. K folds, grouped by
 picture; the model of a fold is trained on the other folds only, so it cannot have memorized the pairs it scores
-(noise-experiments.md sections 1 and 5).
+(cross-fitting: Chernozhukov et al., Econometrics Journal 2018).
 """
 
 from __future__ import annotations

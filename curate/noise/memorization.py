@@ -2,7 +2,7 @@
 
 Networks fit clean pairs before they memorize wrong ones (memorization effect), so after a short warm-up a large loss
 hints at a mismatch. How short is corpus-dependent: 3 epochs suit 9,000 clipart pairs; on 2,000 photographs 8 are
-already far too many (noise-experiments.md section 2). This is why the mixture does not rest on this signal.
+already far too many. This is why the mixture does not rest on this signal.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Heads:
 
 
 def itc_loss(pairs: Pairs, negatives: Pairs) -> Floats:
-    """NLIP's per-pair loss (AAAI 2023, section 3.1; methods.md section 1.2), against fixed negatives.
+    """NLIP's per-pair loss (Huang et al., AAAI 2023, arXiv 2212.07086), against fixed negatives.
 
     l_i = 1/2 (-log softmax_j(s_ij / tau)[i] - log softmax_j(s_ji / tau)[i]), tau = .07, j over the pair itself and all
     negatives but its twins (same picture or caption). float32 [n], >= 0, higher is noisier; O(n negatives 256).

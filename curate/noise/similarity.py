@@ -36,7 +36,7 @@ def unit_rows(rows: Floats) -> Floats:
 
 
 def centred_unit_rows(rows: Floats, mean: Floats) -> Floats:
-    """L2-normalise, centre, L2-normalise: noise-experiments.md section 1. float32 [n, d] -> [n, d].
+    """L2-normalise, centre, L2-normalise: L2(L2(x) - mean). float32 [n, d] -> float32 [n, d].
 
     Args:
         rows: embeddings, float32 or float16 [n, d].
@@ -46,7 +46,7 @@ def centred_unit_rows(rows: Floats, mean: Floats) -> Floats:
 
 
 def clip_similarity(image: Floats, text: Floats) -> Floats:
-    """Cosine of image and caption embeddings, cs_i = v_i . t_i (CLIPScore; methods.md section 5.2).
+    """Cosine of image and caption embeddings, cs_i = v_i . t_i (Hessel et al., EMNLP 2021).
 
     Only means something if the two towers were trained together. In [-1, 1], higher is cleaner; O(n d).
     """

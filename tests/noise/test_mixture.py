@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from curate.noise.mixture import fit_gaussians, fit_mixture, storey_share
+from curate.noise.mixture import fit_gaussians, fit_mixture, separation_from_null, storey_share
 from tests.noise.synthetic import auroc, calibration_error
 
 
@@ -79,7 +79,7 @@ def test_one_heap_falls_back_to_the_null():
     null = rng.standard_normal(9000).astype(np.float32)
     mixture = fit_mixture(clean, null, "gmm")
     assert mixture.method == "null"
-    assert mixture.separable == "weak"
+    assert mixture.separable == "yes"
     assert mixture.noise_share < 0.02
     assert mixture.posterior(clean).mean() < 0.02
 
@@ -119,6 +119,17 @@ def test_the_share_of_noise_is_not_systematically_too_small():
 def _doubles(heaps):
     scores, _, null = heaps
     return scores.astype(np.float64), null.astype(np.float64)
+
+
+@pytest.mark.parametrize(("clean_mean", "separable"), [(3.0, "yes"), (1.0, "weak")])
+def test_separation_from_the_null_is_that_of_the_heaps(clean_mean, separable):
+    scores, noisy, null = two_heaps(share=0.3, clean_mean=clean_mean)
+    clean = scores[~noisy].astype(np.float64)
+    expected = (clean.mean() - null.mean()) / np.hypot(clean.std(), null.std())
+    assert separation_from_null(scores.astype(np.float64), null.astype(np.float64), 0.3) == pytest.approx(
+        expected, abs=0.2
+    )
+    assert fit_mixture(scores, null, "default").separable == separable
 
 
 def test_diagnostics_are_json():
