@@ -20,7 +20,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "curate needs Python 3.10 or newer; choose one: make PYTHON=python3.11 $(MAKECMDGOALS)")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "No venv module: apt-get install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt -e '.[offline,dev]'
+	@echo "installing into $(VENV): about 6 GB, most of it torch with its CUDA libraries; this takes a few minutes"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[offline,dev]'
 	@$(BIN)/python -c 'import torchvision' 2>/dev/null || { \
 	  echo "torch and torchvision do not work together: taking both from the package registry"; \
 	  $(BIN)/python -m pip install --quiet --force-reinstall -c constraints.txt torch torchvision; }

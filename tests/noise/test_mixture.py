@@ -116,6 +116,15 @@ def test_the_share_of_noise_is_not_systematically_too_small():
     assert np.mean(estimates) == pytest.approx(0.6, abs=0.025)
 
 
+def test_a_clean_sample_does_not_prove_that_there_is_no_mismatch():
+    rng = np.random.default_rng(0)
+    clean, null = (6 + rng.standard_normal(1000)).astype(np.float32), rng.standard_normal(3000).astype(np.float32)
+    mixture = fit_mixture(clean, null, "default")
+    assert 0 < mixture.null_share < 0.03
+    assert mixture.posterior(clean).max() < 0.3
+    assert mixture.posterior(np.array([-2.0], np.float32))[0] > 0.7
+
+
 def _doubles(heaps):
     scores, _, null = heaps
     return scores.astype(np.float64), null.astype(np.float64)
