@@ -68,7 +68,7 @@ def main() -> None:
     except InputError as error:
         _complain(error)
         sys.exit(2)
-    except CurateError as error:
+    except (CurateError, OSError) as error:
         _complain(error)
         sys.exit(1)
 
@@ -83,7 +83,7 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _complain(error: CurateError) -> None:
+def _complain(error: Exception) -> None:
     err.print("[bold red]error[/]", end=" ")
     err.print(str(error), markup=False, soft_wrap=True)
 

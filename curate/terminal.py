@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+from typing_extensions import Self
 
 from curate.run import PartReport, StepReport
 
@@ -44,6 +45,15 @@ class _Bars:
         )
         self._tasks: dict[str, int] = {}
 
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
     def _show(self, name: str, done: float, total: float | None) -> None:
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(name, total=total, completed=int(done), before=done)
@@ -52,15 +62,6 @@ class _Bars:
 
 class TerminalProgress(_Bars):
     """A bar per step: pairs done, rate, time left."""
-
-    def __enter__(self) -> TerminalProgress:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bars.stop()
 
     def step_started(self, name: str, rows: int, rows_done: int) -> None:
         """See Progress."""
@@ -81,15 +82,6 @@ class TerminalProgress(_Bars):
 
 class CallbackProgress(_Bars):
     """Bars for functions that report (description, done, total)."""
-
-    def __enter__(self) -> CallbackProgress:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bars.stop()
 
     def __call__(self, description: str, done: int, total: int | None) -> None:
         """Show how far the named work is."""
