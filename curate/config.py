@@ -91,7 +91,8 @@ class NoiseConfig(_Model):
     fit_rows: int = Field(50_000, ge=100, description="Most pairs the models are fitted on.")
     mixture: Literal["default", "gmm", "null"] = Field(
         "default",
-        description="gmm: two Gaussians; null: shuffled-pair null; default: gmm where its guards hold, else null.",
+        description="null (the default): density ratio of shuffled and observed pairs; gmm: two Gaussians where their "
+        "guards hold, else null.",
     )
     itc_epochs: int = Field(3, ge=1, le=100, description="Warm-up epochs of the heads behind itc_loss (NLIP).")
     clean_below: float = Field(0.3, ge=0, le=1, description="Pairs with a lower noise_prob are labelled clean.")
