@@ -63,12 +63,11 @@ class Manifest:
 
 @dataclass(frozen=True)
 class ManifestChange:
-    """How the input differs from the last run's: names of shards, numbers of parts that are gone."""
+    """How the input differs from the last run's, by names of shards."""
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     vanished: tuple[str, ...] = ()
-    retired_parts: tuple[int, ...] = ()
 
 
 def update_manifest(
@@ -191,7 +190,6 @@ def _number(
             if name in wanted and [old.parts[n] for n in numbers] != wanted[name]
         ),
         vanished=tuple(name for name in old_numbers if name not in wanted),
-        retired_parts=tuple(sorted(set(old.parts) - set(numbered))),
     )
     errors = tuple(error for shard in shards for error in found[shard.name].errors)
     by_name = {shard.name: shard for shard in shards}

@@ -71,8 +71,8 @@ SIGNALS_TYPE = pa.struct(
 
 SIGNAL_DESCRIPTIONS: dict[str, str] = {
     "clip_similarity": "cosine of the image and caption embeddings; null when the towers were not trained together",
-    "clip_csls": "clip_similarity corrected for hubs (CSLS), in standard deviations of shuffled pairs; noise_prob rests on "
-    "it when the towers were trained together, else on crossfit_csls",
+    "clip_csls": "clip_similarity corrected for hubs (CSLS), in standard deviations of shuffled pairs; noise_prob "
+    "rests on it when the towers were trained together, else on crossfit_csls",
     "crossfit_similarity": "cosine under linear CCA models fitted on folds without the pair and its near-twins",
     "crossfit_csls": "crossfit_similarity corrected for hubs (CSLS), in standard deviations of shuffled pairs",
     "itc_loss": "contrastive loss of heads warmed up on the noisy corpus itself (NLIP's memorization effect), in nats",

@@ -216,9 +216,19 @@ class DoneIndex:
         return self._known[file][1]
 
     def record(self, step: str, part: int, found: str) -> None:
-        """Remember a file that was just written."""
+        """Remember a file that was just written.
+
+        Raises:
+            CurateError: a worker wrote it where this process does not see it.
+        """
         file = part_file(step, part)
-        stamp = self._store.stamp(file)
+        try:
+            stamp = self._store.stamp(file)
+        except FileNotFoundError:
+            raise CurateError(
+                f"{self._store.path(file)}: a worker wrote this file, but it cannot be seen here. On a cluster of "
+                "several machines `output` must be a shared folder or a URL such as s3://bucket/run."
+            ) from None
         if step in self._stamps:
             self._stamps[step][file.rsplit("/", 1)[-1]] = stamp
         self._remember(file, stamp, found)

@@ -112,7 +112,7 @@ def test_inspect_of_no_run_is_your_input(curate, tmp_path):
     ("change", "code", "expected"),
     [
         ({"stages": ["embed", {"noise": {"fold": 3}}]}, 2, "did you mean 'folds'?"),
-        ({"encoder": {"model": "ViT-B-23", "pretrained": "openai"}}, 2, "ViT-B-32"),
+        ({"encoder": {"model": "ViT-B-23"}}, 2, "ViT-B-32"),
         ({"encoder": {"model": "ViT-B-32", "pretrained": "laion2b_s34b_b79"}}, 2, "laion2b_s34b_b79k"),
         ({"output": "nosuch://bucket/run"}, 2, "nosuch"),
     ],

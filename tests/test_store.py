@@ -122,3 +122,8 @@ def test_equal_facts_have_equal_fingerprints(value):
 def test_other_facts_have_other_fingerprints(one, other):
     same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
     assert (fingerprint(one) == fingerprint(other)) == same
+
+
+def test_a_file_that_only_a_worker_sees_is_named(store):
+    with pytest.raises(CurateError, match="shared folder or a URL"):
+        DoneIndex(store).record("step", 0, "f")

@@ -85,14 +85,20 @@ def locate(model: str, pretrained: str | None) -> ModelFiles:
     """
     if model == OFFLINE:
         return _offline_files(pretrained)
+    if model.endswith(".json"):
+        return _files_of_local_config(Path(model), _given(model, pretrained))
+    name = model.replace("/", "-")
+    _check_is_known(name)
+    return _files_of_named_model(name, _given(model, pretrained))
+
+
+def _given(model: str, pretrained: str | None) -> str:
     if not pretrained:
         raise InputError(
             f"encoder.pretrained: {model} has no weights without it. Give one of open_clip's tags; "
             f"without a network, {_WAYS_OUT}."
         )
-    if model.endswith(".json"):
-        return _files_of_local_config(Path(model), pretrained)
-    return _files_of_named_model(model.replace("/", "-"), pretrained)
+    return pretrained
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
@@ -198,9 +204,7 @@ def _local_checkpoint(pretrained: str) -> Path:
 def _files_of_named_model(name: str, pretrained: str) -> ModelFiles:
     import open_clip
 
-    model_cfg = open_clip.get_model_config(name) if name in open_clip.list_models() else None
-    if model_cfg is None:
-        raise InputError(f"encoder.model: {name}: open_clip has no such model. {_did_you_mean(name)}")
+    model_cfg = open_clip.get_model_config(name)
     tag_cfg = open_clip.get_pretrained_cfg(name, pretrained)
     if not tag_cfg:
         _check_is_checkpoint(name, pretrained)
@@ -210,6 +214,13 @@ def _files_of_named_model(name: str, pretrained: str) -> ModelFiles:
     preprocess = {key: tag_cfg[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in tag_cfg}
     config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
     return ModelFiles(name, pretrained, config, (_fetch(name, pretrained, tag_cfg),))
+
+
+def _check_is_known(name: str) -> None:
+    import open_clip
+
+    if name not in open_clip.list_models():
+        raise InputError(f"encoder.model: {name}: open_clip has no such model. {_did_you_mean(name)}")
 
 
 def _did_you_mean(name: str) -> str:

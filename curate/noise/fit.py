@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from curate.errors import CurateError
+from curate.errors import InputError
 from curate.noise.crossfit import (
     RIDGE_ROWS_UNWEIGHTED,
     RIDGE_ROWS_WEIGHTED,
@@ -103,11 +103,11 @@ def fit_noise(sample: NoiseSample, options: NoiseOptions, seed: int) -> NoiseMod
     cross-fitted CCA, shuffled null and mixture. O(n^2 s) for the twins, O(n dv^2) for the rest; memory O(n dv).
 
     Raises:
-        CurateError: too few pairs, or too few different pictures, to hold any out.
+        InputError: too few pairs, or too few different pictures, to hold any out.
     """
     rows = np.nonzero(np.isfinite(sample.image).all(axis=1) & np.isfinite(sample.text).all(axis=1))[0]
     if len(rows) < options.min_pairs:
-        raise CurateError(
+        raise InputError(
             f"noise needs at least {options.min_pairs} usable pairs; this input has {len(rows)}. "
             "Add inputs, or leave out the noise stage."
         )
@@ -231,12 +231,12 @@ def training_rows(sketch: Floats, fold: Folds, folds: int) -> Bools:
     """Which rows each fold's model may be trained on: rows of other folds that have no twin in it. bool [n, folds].
 
     Raises:
-        CurateError: a fold holds fewer than 10 rows, or leaves fewer than 50 to train on.
+        InputError: a fold holds fewer than 10 rows, or leaves fewer than 50 to train on.
     """
     trained: Bools = (fold[:, None] != np.arange(folds)) & ~folds_with_twins(sketch, fold, folds)
     held_out, training = int(np.bincount(fold, minlength=folds).min()), int(trained.sum(axis=0).min())
     if held_out < MIN_HELD_OUT_ROWS or training < MIN_TRAINING_ROWS:
-        raise CurateError(
+        raise InputError(
             f"noise can't hold out pictures in {folds} folds: too many pairs show the same picture, so that a model "
             f"would train on {training} pairs (needed: {MIN_TRAINING_ROWS}) or judge {held_out} "
             f"(needed: {MIN_HELD_OUT_ROWS}). Remove duplicate pictures first."

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.errors import CurateError
+from curate.errors import InputError
 from curate.noise.grouping import near
 
 Floats = NDArray[np.float32]
@@ -207,13 +207,13 @@ def fit_hub_correction(
     """The first `size` pairs as a bank, and the standardised scores of its shuffled pairs (float32, at most 3 size).
 
     Raises:
-        CurateError: nearly all captions of the bank are the same.
+        InputError: nearly all captions of the bank are the same.
     """
     first = np.arange(min(size, len(pairs)))
     bank = pairs.take(first, first).rounded()
     null = csls(shuffled_pairs(bank, NULL_DRAWS, rng), bank, neighbours)
     if len(null) < MIN_NULL_PAIRS:
-        raise CurateError(
+        raise InputError(
             f"noise can't tell mismatches: of {len(bank)} pairs nearly all captions say the same, so shuffling them "
             f"leaves {len(null)} mismatched pairs (needed: {MIN_NULL_PAIRS})."
         )
