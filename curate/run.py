@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import struct
+import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,9 @@ from curate.steps import PartTask, PartWork, finish_part, write_artifact
 from curate.store import RunStore
 
 log = logging.getLogger(__name__)
+
+REACH_SECONDS = 5.0
+"""How long a cluster has to accept a connection."""
 
 
 @dataclass(frozen=True)
@@ -217,12 +222,18 @@ class RayRunner:
         Raises:
             CurateError: the cluster does not answer.
         """
-        self._ray = _quiet_ray(address or os.environ.get("RAY_ADDRESS"), workers)
         self._workers = workers
+        self._restore_terminal = _keep_terminal_clean()
+        try:
+            self._ray = _quiet_ray(address or os.environ.get("RAY_ADDRESS"), workers)
+        except CurateError:
+            self._restore_terminal()
+            raise
 
     def close(self) -> None:
         """Leave the cluster; a local one is stopped."""
         self._ray.shutdown()
+        self._restore_terminal()
 
     def index(self, source: Source, shards: Sequence[Shard]) -> Iterator[tuple[Shard, ShardIndex]]:
         """See Runner."""
@@ -297,9 +308,45 @@ class RayRunner:
         return max(1, min(parts, cpus - 1, self._workers or cpus - 1)), {"num_cpus": 1}
 
 
+def _keep_terminal_clean() -> Callable[[], None]:
+    """Ray's C++ core writes straight to file descriptor 2: send that to nowhere, and Python's stderr where it was.
+
+    Ray keeps its own log files, and what fails comes back as an exception. Returns what undoes it.
+    """
+    sys.stderr.flush()
+    terminal, stderr = os.dup(2), sys.stderr
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    if stderr is sys.__stderr__:
+        sys.stderr = os.fdopen(os.dup(terminal), "w", buffering=1)
+
+    def restore() -> None:
+        sys.stderr.flush()
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        sys.stderr = stderr
+
+    return restore
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself would wait for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+    except OSError as error:
+        raise CurateError(
+            f"no Ray cluster answers at {address} ({error}). Is it up, and is RAY_ADDRESS right? Without RAY_ADDRESS "
+            "a local cluster is started."
+        ) from None
+
+
 def _quiet_ray(address: str | None, workers: int | None) -> Any:
-    # Ray's core writes warnings about Ray Data's own actors to the terminal; what fails comes back as an exception.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if address:
+        _check_reachable(address)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
     import ray.data

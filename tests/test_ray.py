@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from curate.errors import InputError
+from curate.errors import CurateError, InputError
 from curate.run import RayRunner
 from tests.conftest import Pipeline
 
@@ -34,6 +34,11 @@ def test_ray_goes_on_where_local_stopped(finished, ray_runner, tmp_path):
     heard = other.run(runner=ray_runner)
     assert sorted(heard.parts) == [("embed", 1), ("embed", 6)]
     assert other.contents() == finished.contents()
+
+
+def test_an_address_without_a_cluster_is_told_at_once():
+    with pytest.raises(CurateError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 "):
+        RayRunner(address="127.0.0.1:1")
 
 
 def test_a_gpu_that_the_cluster_does_not_have_is_refused_with_the_arithmetic(ray_runner):
