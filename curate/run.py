@@ -286,26 +286,36 @@ class RayRunner:
         return int(self._ray.cluster_resources().get("CPU", 0))
 
     def model_workers(self, device: str, parts: int) -> tuple[int, dict[str, float]]:
-        """How many model workers a step gets and what each asks for.
-
-        Raises:
-            InputError: the cluster cannot hold one model worker and one decode worker.
-        """
+        """See `share_out`; for this cluster."""
         have = self._ray.cluster_resources()
-        cpus, gpus = int(have.get("CPU", 0)), int(have.get("GPU", 0))
-        if device == "cuda":
-            if gpus < 1 or cpus < 1:
-                raise InputError(
-                    f"cannot be scheduled: the encoder needs 1 GPU per model worker and 1 CPU to decode, the cluster "
-                    f"has {gpus} GPU and {cpus} CPU. Set encoder.device: cpu, or add GPU nodes."
-                )
-            return min(parts, gpus, self._workers or gpus), {"num_gpus": 1, "num_cpus": 0}
-        if cpus < 2:
+        return share_out(device, parts, int(have.get("CPU", 0)), int(have.get("GPU", 0)), self._workers)
+
+
+def share_out(device: str, parts: int, cpus: int, gpus: int, most: int | None) -> tuple[int, dict[str, float]]:
+    """How many model workers a step gets on a cluster, and what each asks Ray for.
+
+    Args:
+        device: cpu or cuda: where models run.
+        parts: to do; more workers than parts are of no use.
+        cpus, gpus: of the cluster.
+        most: the user's limit, if any.
+
+    Raises:
+        InputError: the cluster cannot hold one model worker beside one decode worker; with the arithmetic.
+    """
+    if device == "cuda":
+        if gpus < 1 or cpus < 1:
             raise InputError(
-                f"cannot be scheduled: 1 model worker x 1 CPU + 1 decode worker x 1 CPU = 2 CPU, the cluster has "
-                f"{cpus}. Use --runner local, or a cluster with 2 CPUs."
+                f"cannot be scheduled: 1 model worker x 1 GPU and 1 decode worker x 1 CPU are needed, the cluster has "
+                f"{gpus} GPU and {cpus} CPU. Set encoder.device: cpu, or add GPU nodes."
             )
-        return max(1, min(parts, cpus - 1, self._workers or cpus - 1)), {"num_cpus": 1}
+        return max(1, min(parts, gpus, most or gpus)), {"num_gpus": 1, "num_cpus": 0}
+    if cpus < 2:
+        raise InputError(
+            f"cannot be scheduled: 1 model worker x 1 CPU + 1 decode worker x 1 CPU = 2 CPU, the cluster has "
+            f"{cpus}. Use --runner local, or a cluster with 2 CPUs."
+        )
+    return max(1, min(parts, cpus - 1, most or cpus - 1)), {"num_cpus": 1}
 
 
 def _keep_terminal_clean() -> Callable[[], None]:

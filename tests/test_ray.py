@@ -1,11 +1,9 @@
 """The Ray runner: the same bytes as the local one, and a refusal with the arithmetic where it cannot be scheduled."""
 
-import os
-
 import pytest
 
 from curate.errors import CurateError, InputError
-from curate.run import RayRunner
+from curate.run import RayRunner, share_out
 from tests.conftest import Pipeline
 
 
@@ -41,13 +39,30 @@ def test_an_address_without_a_cluster_is_told_at_once():
         RayRunner(address="127.0.0.1:1")
 
 
-def test_a_gpu_that_the_cluster_does_not_have_is_refused_with_the_arithmetic(ray_runner):
-    with pytest.raises(InputError, match=r"1 GPU per model worker .* has 0 GPU"):
-        ray_runner.model_workers("cuda", 10)
+@pytest.mark.parametrize(
+    ("device", "cpus", "gpus", "arithmetic"),
+    [
+        ("cuda", 8, 0, r"1 model worker x 1 GPU .* has 0 GPU and 8 CPU"),
+        ("cpu", 1, 0, r"1 model worker x 1 CPU \+ 1 decode worker x 1 CPU = 2 CPU, the cluster has 1"),
+    ],
+)
+def test_what_cannot_be_scheduled_is_refused_with_the_arithmetic(device, cpus, gpus, arithmetic):
+    with pytest.raises(InputError, match=arithmetic):
+        share_out(device, 10, cpus, gpus, None)
 
 
-def test_workers_leave_a_cpu_to_decode(ray_runner):
-    cpus = max(3, os.cpu_count() or 1)
-    workers, each = ray_runner.model_workers("cpu", 100)
-    assert workers + 1 <= cpus
-    assert each == {"num_cpus": 1}
+@pytest.mark.parametrize(
+    ("device", "parts", "cpus", "gpus", "most", "workers"),
+    [
+        ("cpu", 100, 2, 0, None, 1),
+        ("cpu", 100, 16, 0, None, 15),
+        ("cpu", 100, 16, 0, 4, 4),
+        ("cpu", 3, 16, 0, None, 3),
+        ("cuda", 100, 16, 8, None, 8),
+        ("cuda", 100, 2, 8, 2, 2),
+    ],
+)
+def test_model_workers_leave_a_cpu_to_decode(device, parts, cpus, gpus, most, workers):
+    found, each = share_out(device, parts, cpus, gpus, most)
+    assert found == workers
+    assert found * each["num_cpus"] + 1 <= cpus
