@@ -37,6 +37,8 @@ app.add_typer(data_app, name="data")
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
+NOT_MEASURED = "not measured yet"
+
 PipelineFile = Annotated[Path, typer.Argument(help="The pipeline, a YAML file.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
@@ -115,7 +117,7 @@ def run(
         _tell_changes(console, plan)
         with _progress(console) as progress:
             reports = execute(plan, chosen, progress)
-            save_timings(plan.store, reports)
+            save_timings(RunStore(config.output), reports)
     summary = summarize(plan.store)
     seconds = time.monotonic() - started
     _print_summary(console, summary, plan.store.url, reports, seconds)
@@ -152,6 +154,8 @@ def plan(
     spec = made.spec
     out.print(f"encoder  {spec.model}, {spec.device}, {spec.precision}, batches of {spec.batch_size}", markup=False)
     out.print(f"workers  {resources}\noutput   {made.store.url}", markup=False)
+    if any(row["estimate"] == NOT_MEASURED for row in rows):
+        out.print(f"estimate a trial measures it: curate run {pipeline} --limit 500", markup=False, soft_wrap=True)
     _tell_changes(out, made)
     if json_file is not None:
         _write_json(json_file, {"run": made.store.url, "pairs": made.manifest.rows, "steps": rows})
@@ -339,7 +343,7 @@ def _plan_rows(plan: Plan, estimates: dict[str, float]) -> list[dict[str, Any]]:
             counts = (step.name, len(step.fingerprints), len(step.done), len(tasks), pairs)
         else:
             counts = (f"{step.name} fit", 1, int(step.done), int(not step.done), 0)
-        estimate = "nothing to do" if not counts[3] else "not measured yet" if seconds is None else _duration(seconds)
+        estimate = "nothing to do" if not counts[3] else NOT_MEASURED if seconds is None else _duration(seconds)
         names = ("step", "parts", "done", "to_do", "pairs_to_do")
         rows.append({**dict(zip(names, counts, strict=True)), "estimate": estimate, "seconds": seconds})
     return rows

@@ -45,8 +45,8 @@ def save_timings(store: RunStore, reports: Sequence[StepReport]) -> None:
 
 
 def estimate_seconds(plan: Plan) -> dict[str, float]:
-    """Seconds that each step may take, from what it took last time here; steps never run before are left out."""
-    per_row = plan.store.read_json(TIMINGS_FILE) or {}
+    """Seconds that each step may take, from what it took here or in a trial; steps never run before are left out."""
+    per_row = RunStore(plan.config.output).read_json(TIMINGS_FILE) or {}
     seconds: dict[str, float] = {}
     for step in plan.steps:
         if isinstance(step, RowStep):

@@ -69,6 +69,9 @@ def test_plan_tells_what_is_to_do(curate, pipeline):
     assert steps["embed"]["pairs_to_do"] == 160
     assert "not measured yet" in out
     assert not (pipeline.output / "embed").exists()
+    curate("run", pipeline.file(), "--limit", "120", "--quiet")
+    _, out, _ = curate("plan", pipeline.file())
+    assert "not measured yet" not in out
     curate("run", pipeline.file(), "--quiet")
     code, out, _ = curate("plan", pipeline.file())
     assert out.count("nothing to do") == 4

@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 
+import fsspec
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -211,3 +212,14 @@ def test_embedding_alone_is_a_pipeline(pipeline):
     table = pd.read_parquet(pipeline.output / "annotations")
     assert len(table) == 160
     assert table.noise_prob.isna().all()
+
+
+def test_a_run_on_an_object_store_has_the_same_bytes(finished, tmp_path):
+    url = f"memory://{tmp_path.name}/run"
+    other = Pipeline(tmp_path, tmp_path / "unused", finished.raw["encoder"])
+    other.raw.update(input=finished.raw["input"], output=url)
+    other.run()
+    assert other.run().parts == []
+    store = fsspec.filesystem("memory")
+    for name, data in finished.contents().items():
+        assert store.cat_file(f"/{tmp_path.name}/run/{name}") == data, name
