@@ -82,14 +82,15 @@ class ImageFiles:
         Raises:
             CurateError: the store that holds it cannot be reached.
         """
+        location = self._locate(reference)
+        if url_scheme(location) in ("http", "https"):
+            return no_picture(f"{reference} is a web address: download the images first, a table source does not")
         try:
-            store, path = open_store(self._locate(reference))
+            store, path = open_store(location)
         except InputError as error:
             return no_picture(f"the image {reference!r} cannot be located: {error}")
         if isinstance(store, LocalStore):
             return _read_local(reference, path)
-        if store.scheme in ("http", "https"):
-            return no_picture(f"{reference} is a web address: download the images first, a table source does not")
         return _read_remote(store, reference, path)
 
     def stamp(self, reference: str) -> str:
