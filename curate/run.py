@@ -22,7 +22,7 @@ from curate.errors import CurateError, InputError
 from curate.plan import FitStep, Plan, RowStep
 from curate.sampling import draw_sample
 from curate.sources.base import Shard, ShardIndex, Source
-from curate.steps import PartTask, PartWork, finish_part, write_artifact
+from curate.steps import PartTask, PartWork, artifact_folder, finish_part, write_artifact
 from curate.store import RunStore
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,8 @@ def execute(plan: Plan, runner: Runner, progress: Progress) -> list[StepReport]:
 
 def _clean_up(plan: Plan) -> None:
     folders = [step.name for step in plan.steps if isinstance(step, RowStep)]
-    plan.store.delete_temporary_files(["", "_state", *folders])
+    artifacts = [artifact_folder(step.name) for step in plan.steps if isinstance(step, FitStep)]
+    plan.store.delete_temporary_files(["", "_state", *artifacts, *folders])
     for folder in folders:
         wanted = {f"part-{number:08d}.parquet" for number in plan.manifest.parts}
         for name in plan.store.list_stamps(folder):

@@ -79,6 +79,15 @@ def test_losing_the_state_folder_loses_nothing(copied):
     assert touched(copied, before) == set()
 
 
+def test_leftovers_of_a_killed_run_are_removed(copied):
+    contents = copied.contents()
+    for folder in ("", "_state", "embed", "noise", "annotations", "artifacts/noise"):
+        (copied.output / folder / ".tmp-1-part-00000000.parquet").write_bytes(b"half")
+    copied.run()
+    assert copied.contents() == contents
+    assert not list(copied.output.rglob(".tmp-*"))
+
+
 def test_a_deleted_column_file_is_redone_alone(copied):
     contents = copied.contents()
     (copied.output / "embed" / "part-00000003.parquet").unlink()
