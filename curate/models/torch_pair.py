@@ -27,7 +27,7 @@ def torch_pair_remedy() -> str:
     plain = installed("torch").split("+")[0]
     return (
         f"torch {installed('torch')} and torchvision {installed('torchvision')} were built for different devices. "
-        f"Take both from the same place: pip install --force-reinstall 'torch==={plain}' torchvision -c constraints.txt "
+        f"Take both from one place: pip install --force-reinstall 'torch==={plain}' torchvision -c constraints.txt "
         f"(three equal signs leave out builds such as {plain}+cpu), or both from PyTorch's own CPU index."
     )
 
