@@ -429,6 +429,9 @@ def _one_line(text: str, most: int = 100) -> str:
 
 
 def _share(count: int, total: int) -> str:
+    """Never "100.0%" of less than all, nor "0.0%" of something."""
+    if 0 < count < total and not 0.0005 <= count / total < 0.9995:
+        return "<0.1%" if count < total / 2 else ">99.9%"
     return f"{count / total:.1%}" if total else ""
 
 

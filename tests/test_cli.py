@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.cli import main
+from curate.cli import _share, main
 from tests.corpus import make_pairs, write_shard
 
 
@@ -175,3 +175,11 @@ def test_doctor_names_the_torch_pair(curate, tmp_path):
     assert findings["torch with torchvision"]["state"] == "ok"
     assert findings["store"]["state"] == "ok"
     assert "torch" in out
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "shown"),
+    [(0, 10, "0.0%"), (10, 10, "100.0%"), (1, 8843, "<0.1%"), (8842, 8843, ">99.9%"), (3, 8, "37.5%"), (0, 0, "")],
+)
+def test_a_share_is_never_rounded_to_all_or_nothing(count, total, shown):
+    assert _share(count, total) == shown
