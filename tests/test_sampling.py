@@ -36,7 +36,7 @@ def store_with(parts):
 
 
 def embedding(rows):
-    return pa.array(rows, pa.list_(pa.float16(), 2))
+    return pa.array(rows, pa.list_(pa.float16()))
 
 
 def rows_of(sample):

@@ -13,22 +13,18 @@ from curate.schema import Status
 class Embed:
     """Row stage: unit-norm float16 embeddings of every image that has pixels and every caption that has words.
 
-    Columns: `image_embedding` and `text_embedding`, fixed-size lists of float16; null where there is nothing to embed,
+    Columns: `image_embedding` and `text_embedding`, lists of float16; null where there is nothing to embed,
     each for itself: a broken image does not take its caption's embedding away, nor the reverse.
     """
 
     name = "embed"
     version = 1
     requires = ("pixels", "caption", "status")
+    # Not fixed-size lists: pyarrow before 26 cannot read those back from Parquet where one is null.
+    provides = pa.schema([pa.field(name, pa.list_(pa.float16())) for name in ("image_embedding", "text_embedding")])
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self.provides = pa.schema(
-            [
-                pa.field("image_embedding", pa.list_(pa.float16(), encoder.spec.image_dim)),
-                pa.field("text_embedding", pa.list_(pa.float16(), encoder.spec.text_dim)),
-            ]
-        )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Columns of `provides` for the rows of `batch`."""
@@ -39,14 +35,14 @@ class Embed:
         usable = column.is_valid().to_numpy()
         pixels = _pixels(column, self._encoder.spec.image_size)
         kept = pixels if usable.all() else pixels[usable]
-        return _embedding_column(self._encoder.encode_images(kept), usable, self._encoder.spec.image_dim)
+        return _embedding_column(self._encoder.encode_images(kept), usable)
 
     def _texts(self, batch: pa.Table) -> pa.Array:
         rows = zip(batch.column("caption").to_pylist(), batch.column("status").to_pylist(), strict=True)
         captions = [caption if _has_words(caption, status) else None for caption, status in rows]
         usable = np.array([caption is not None for caption in captions], dtype=bool)
         embeddings = self._encoder.encode_texts([caption for caption in captions if caption is not None])
-        return _embedding_column(embeddings, usable, self._encoder.spec.text_dim)
+        return _embedding_column(embeddings, usable)
 
 
 def _has_words(caption: str | None, status: str) -> bool:
@@ -62,10 +58,8 @@ def _pixels(column: pa.ChunkedArray, side: int) -> NDArray[np.uint8]:
     return data[start : start + len(array) * row_bytes].reshape(len(array), side, side, 3)
 
 
-def _embedding_column(embeddings: NDArray[np.float16], usable: NDArray[np.bool_], dim: int) -> pa.Array:
+def _embedding_column(embeddings: NDArray[np.float16], usable: NDArray[np.bool_]) -> pa.Array:
     """Embeddings of the usable rows -> a column of all rows, null elsewhere."""
-    values = np.zeros((len(usable), dim), dtype=np.float16)
-    values[usable] = embeddings
-    return pa.FixedSizeListArray.from_arrays(
-        pa.array(values.reshape(-1)), type=pa.list_(pa.float16(), dim), mask=pa.array(~usable)
-    )
+    ends = np.cumsum(usable) * embeddings.shape[1]
+    offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.array(embeddings.reshape(-1)), mask=pa.array(~usable))

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -257,7 +258,8 @@ def test_csv_and_jsonl_that_are_something_else(folder):
     assert jsonl(folder)[0].num_rows == 0
 
 
-CELLS = st.binary(max_size=12)
+# Before Python 3.11 the csv module neither writes nor reads NUL.
+CELLS = st.binary(max_size=12).filter(lambda cell: sys.version_info >= (3, 11) or b"\0" not in cell)
 
 
 @settings(max_examples=80, deadline=None)
