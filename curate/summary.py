@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -79,7 +80,7 @@ def summarize(store: RunStore, top: int = 5) -> Summary:
         pairs += table.num_rows
         labels.update(_counts(table, "label"))
         statuses.update(_counts(table, "status"))
-        suspicious = _one_per_caption([*suspicious, *_by_suspicion(table)], top)
+        suspicious = _most_suspicious(table, suspicious, top)
     errors = store.read_table("shard_errors.parquet", ["shard"]).num_rows
     facts = store.read_json("artifacts/noise/artifact.json") or {}
     return Summary(
@@ -97,20 +98,24 @@ def _counts(table: pa.Table, column: str) -> dict[str, int]:
     return {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
 
 
-def _by_suspicion(table: pa.Table) -> Iterator[SuspiciousPair]:
-    scored = table.filter(pc.is_valid(table.column("noise_prob")))
-    order = pc.sort_indices(scored, sort_keys=[("noise_prob", "descending"), ("row_id", "ascending")])
-    for row in scored.take(order).select(["key", "row_id", "caption", "noise_prob"]).to_pylist():
-        yield SuspiciousPair(**row)
-
-
-def _one_per_caption(pairs: list[SuspiciousPair], top: int) -> list[SuspiciousPair]:
-    """The first pairs with different captions: a caption that is wrong a hundred times is one finding."""
-    ordered = sorted(pairs, key=lambda pair: (-pair.noise_prob, pair.row_id))
+def _most_suspicious(table: pa.Table, before: list[SuspiciousPair], top: int) -> list[SuspiciousPair]:
+    """The best of a part and of the parts before it, one for each caption: wrong a hundred times is one finding."""
+    ordered = heapq.merge(before, _by_suspicion(table), key=lambda pair: (-pair.noise_prob, pair.row_id))
     by_caption: dict[str, SuspiciousPair] = {}
     for pair in ordered:
+        if len(by_caption) == top:
+            break
         by_caption.setdefault(pair.caption, pair)
-    return list(by_caption.values())[:top]
+    return list(by_caption.values())
+
+
+def _by_suspicion(table: pa.Table) -> Iterator[SuspiciousPair]:
+    """Pairs from the highest noise_prob down, made only as far as somebody asks."""
+    scored = table.filter(pc.is_valid(table.column("noise_prob"))).select(["key", "row_id", "caption", "noise_prob"])
+    order = pc.sort_indices(scored, sort_keys=[("noise_prob", "descending"), ("row_id", "ascending")])
+    for position in order.to_numpy():
+        (row,) = scored.slice(int(position), 1).to_pylist()
+        yield SuspiciousPair(**row)
 
 
 def find_pairs(store: RunStore, key: str) -> list[dict[str, Any]]:
