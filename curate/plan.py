@@ -98,13 +98,6 @@ class Plan:
             if number not in step.done
         ]
 
-    @property
-    def nothing_to_do(self) -> bool:
-        """Whether every file of every step is there already."""
-        return all(
-            step.done if isinstance(step, FitStep) else len(step.done) == len(step.fingerprints) for step in self.steps
-        )
-
 
 def output_url(config: PipelineConfig, limit: int | None) -> str:
     """The run directory; a trial run has its own, so that it never touches the real one."""
