@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curate.corpora.corrupt import corrupt
+from curate.corpora.exchange import choose_mismatches
+from curate.corpora.pairs import read_pairs
 from curate.corpora.tar_writer import write_tar
 from curate.errors import CurateError, InputError
 from curate.sources.options import SourceOptions
@@ -104,6 +106,75 @@ def test_truth_says_what_was_done(corpus, tmp_path):
         assert row["mismatched"] == (new[key] != old[key])
         assert row["mismatched"] == (row["original_key"] != key)
         assert row["kind"] == "random"
+        assert row["partner_key"] == (row["original_key"] if row["mismatched"] else None)
+        assert row["original_caption"] is row["changed_from"] is row["changed_to"] is None
+
+
+def animal_pairs() -> list[Pair]:
+    animals = ["dog", "cat", "horse", "owl", "apple tree"]
+    return [
+        (
+            f"{i:02d}",
+            f"  A {colour} {animal} on the street\n",
+            {"category": "c", "alt": f"a {colour} {animal} on the street"},
+        )
+        for i, (colour, animal) in enumerate((c, a) for c in ("red", "green", "blue", "white") for a in animals)
+    ]
+
+
+def test_partial_changes_one_word_and_says_which(tmp_path):
+    write_shard(tmp_path / "in/0.tar", animal_pairs())
+    out = tmp_path / "out"
+    report = corrupt(pattern(tmp_path / "in"), out, kind="partial", rate=0.5)
+    assert (report.mismatched, report.reached_rate) == (10, 0.5)
+    old, new, rows = captions(tmp_path / "in"), captions(out), truth(out)
+    for key, row in rows.items():
+        assert (row["kind"], row["original_key"]) == ("partial", key)
+        assert row["mismatched"] == (new[key] != old[key])
+        if row["mismatched"]:
+            assert row["original_caption"] == old[key]
+            assert new[key] in (
+                old[key].replace(row["changed_from"], row["changed_to"]),
+                old[key].replace(f"A {row['changed_from']}", f"An {row['changed_to']}"),
+            )
+            partner = rows[row["partner_key"]]
+            assert partner["partner_key"] == key
+            assert (partner["changed_to"], partner["changed_from"]) == (row["changed_from"], row["changed_to"])
+        else:
+            assert [row[name] for name in ("partner_key", "original_caption", "changed_from", "changed_to")] == [
+                None
+            ] * 4
+    for name, content in read(out)[0][1]:
+        if name.endswith(".json"):
+            assert json.loads(content)["caption"].strip() == new[name.removesuffix(".json")].strip()
+
+
+def test_partial_leaves_the_original_caption_nowhere_in_its_pair(tmp_path):
+    write_shard(tmp_path / "in/0.tar", animal_pairs())
+    out = tmp_path / "out"
+    assert corrupt(pattern(tmp_path / "in"), out, kind="partial", rate=0.9).mismatched == 18
+    rows = truth(out)
+    for name, content in read(out)[0][1]:
+        row = rows[name.split(".")[0]]
+        if row["mismatched"]:
+            assert row["original_caption"].strip().lower().encode() not in content.lower()
+
+
+def test_partial_says_how_far_it_came(corpus, tmp_path):
+    """No caption of this corpus holds a word that can be exchanged."""
+    report = corrupt(pattern(corpus), tmp_path / "out", kind="partial", rate=0.5)
+    assert (report.mismatched, report.asked_rate, report.reached_rate) == (0, 0.5, 0)
+    assert captions(tmp_path / "out") == captions(corpus)
+
+
+def test_the_command_does_what_the_library_chooses(corpus, tmp_path):
+    pairs = read_pairs(pattern(corpus))
+    for kind in ("random", "category", "nearest"):
+        vectors = random_vectors([pair.caption for pair in pairs])
+        made = choose_mismatches(pairs, kind, 0.4, 3, vectors)
+        corrupt(pattern(corpus), tmp_path / kind, kind=kind, rate=0.4, seed=3, embed_captions=random_vectors)
+        assert [row["mismatched"] for row in truth(tmp_path / kind).values()] == made.mismatched.tolist()
+        assert tuple(captions(tmp_path / kind).values()) == made.captions
 
 
 def test_the_original_caption_is_nowhere_in_its_pair(tmp_path):
@@ -271,10 +342,13 @@ def test_wrong_embeddings_are_refused(wrong, corpus, tmp_path):
         corrupt(pattern(corpus), tmp_path / "out", kind="nearest", rate=0.5, embed_captions=lambda texts: wrong)
 
 
-def test_same_seed_same_bytes_other_seed_other_pairs(corpus, tmp_path):
+@pytest.mark.parametrize("kind", ["random", "partial"])
+def test_same_seed_same_bytes_other_seed_other_pairs(kind, corpus, tmp_path):
+    write_shard(corpus / "00002.tar", [(f"9{key}", *rest) for key, *rest in animal_pairs()])
+
     def result(name: str, seed: int) -> list[bytes]:
         out = tmp_path / name
-        corrupt(pattern(corpus), out, kind="random", rate=0.4, seed=seed)
+        corrupt(pattern(corpus), out, kind=kind, rate=0.1, seed=seed)
         return [path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()]
 
     assert result("a", 1) == result("b", 1)
@@ -380,6 +454,14 @@ def test_a_result_not_marked_complete_is_written_again(corpus, tmp_path):
     assert read(out) == whole
 
 
+def test_a_result_of_another_version_is_refused(corpus, tmp_path):
+    corrupt(pattern(corpus), tmp_path / "out", kind="random", rate=0.4)
+    record = tmp_path / "out/_truth/corruption.json"
+    record.write_text(record.read_text().replace('"version": 2', '"version": 1'))
+    with pytest.raises(InputError, match=r"version \(1, not 2\)"):
+        corrupt(pattern(corpus), tmp_path / "out", kind="random", rate=0.4)
+
+
 def test_other_settings_or_inputs_are_refused(corpus, tmp_path):
     corrupt(pattern(corpus), tmp_path / "out", kind="random", rate=0.4)
     with pytest.raises(InputError, match=r"rate \(0\.4, not 0\.5\)"):
@@ -409,7 +491,7 @@ def test_folders_that_cannot_take_the_result_are_refused(corpus, tmp_path):
 def test_no_match_unknown_kind_and_no_tower_are_refused(corpus, tmp_path):
     with pytest.raises(InputError, match=r"no file matches .*\*\.tgz"):
         corrupt([f"{corpus}/*.tgz"], tmp_path / "out", kind="random", rate=0.4)
-    with pytest.raises(InputError, match="random, category, nearest"):
+    with pytest.raises(InputError, match="random, category, nearest, partial"):
         corrupt(pattern(corpus), tmp_path / "out", kind="other", rate=0.4)
     with pytest.raises(InputError, match=r"curate\[offline\]"):
         corrupt(pattern(corpus), tmp_path / "out", kind="nearest", rate=0.4)
