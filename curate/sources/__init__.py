@@ -27,9 +27,9 @@ def open_source(options: SourceOptions) -> Source:
     if options.format == "parquet":
         return ParquetSource(options)
     if options.format == "jsonl":
-        return TextSource(options, JsonLines(options.columns))
+        return TextSource(options, JsonLines(options.columns, options.keep))
     if options.format == "csv":
-        return TextSource(options, CommaSeparated(options.columns))
+        return TextSource(options, CommaSeparated(options.columns, options.keep))
     raise InputError(f"input.format is {options.format!r}. It is one of webdataset, parquet, jsonl, csv.")
 
 

@@ -29,6 +29,7 @@ class SourceOptions:
         caption_json_key: for webdataset: the caption is this member of the sample's .json, and nothing else.
             None: the .txt, without one the .json's "caption".
         image_root: for tables: where relative image paths start. None: the folder of the table file.
+        keep: fields that are carried along as text: top-level members of the .json, or columns of a table.
     """
 
     format: Format
@@ -37,3 +38,4 @@ class SourceOptions:
     columns: ColumnNames = field(default_factory=ColumnNames)
     caption_json_key: str | None = None
     image_root: str | None = None
+    keep: tuple[str, ...] = ()

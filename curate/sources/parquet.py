@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import islice, repeat
 from typing import Any
 
 import pyarrow as pa
@@ -12,11 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.errors import CurateError
+from curate.sources.arrow_values import flat_values, is_binary, is_text, json_values
 from curate.sources.base import Part, Shard, ShardError, ShardIndex
+from curate.sources.fields import field_text, fields_of_texts
 from curate.sources.listing import list_files
 from curate.sources.options import SourceOptions
 from curate.sources.rows import (
     BATCH_BYTES,
+    Fields,
     KeyTally,
     Pair,
     Picture,
@@ -35,6 +39,7 @@ from curate.sources.table import (
     KEY_COLUMNS,
     ImageFiles,
     Role,
+    check_kept,
     find_column,
     hash_picture,
     image_files,
@@ -42,7 +47,11 @@ from curate.sources.table import (
     wrong_type,
 )
 
+log = logging.getLogger(__name__)
+
 _INDEX_BATCH_ROWS = 256
+# Of kept columns: the same whoever reads, so that what a damaged page costs does not depend on it.
+_KEPT_BATCH_ROWS = 256
 # What pyarrow raises for damaged files.
 _DAMAGED = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError, MemoryError)
 
@@ -73,16 +82,14 @@ class ParquetSource:
         """All files, sorted by name.
 
         Raises:
-            InputError: nothing matches, the store is out of reach, or the first file lacks a column.
+            InputError: nothing matches, the store is out of reach, the first file lacks a column, or all files lack a
+                kept one.
         """
         shards = list_files(self.options.path, (".parquet", ".pq"))
-        with open_seekable(shards[0].uri) as handle:
-            try:
-                schema = _open(handle).schema_arrow
-            except _DAMAGED as error:
-                _raise_if_unreadable(shards[0], error)
-                return shards  # index() tells what is wrong with the file
-        self._layout(shards[0], schema)
+        schema = _schema(shards[0])
+        if schema is not None:
+            self._layout(shards[0], schema)
+        check_kept(self.options.keep, shards, _names)
         return shards
 
     def index(self, shard: Shard) -> ShardIndex:
@@ -103,14 +110,18 @@ class ParquetSource:
     def read(self, shard: Shard, part: Part, batch_rows: int) -> Iterator[pa.Table]:
         """The part's pairs as tables of SOURCE_SCHEMA with at most `batch_rows` rows, in row order.
 
-        Rows before the part in its first row group have to be decoded too.
+        Rows before the part in its first row group have to be decoded too. A kept column that cannot be decoded is
+        null from there to the end of its row group.
 
         Raises:
             CurateError: the file vanished or is not the indexed one any more.
         """
         with unchanged(shard), open_seekable(shard.uri) as handle:
             try:
-                pairs = (pair for pair, _ in self._pairs(shard, _open(handle), part.first_row, part.rows, batch_rows))
+                file = _open(handle)
+                found = self._pairs(shard, file, part.first_row, part.rows, batch_rows)
+                kept = self._kept(shard, file, part.first_row, part.rows)
+                pairs = (replace(pair, fields=fields) for (pair, _), fields in zip(found, kept, strict=True))
                 yield from tables_of(pairs, shard, part, batch_rows)
             except _DAMAGED as error:
                 _raise_if_unreadable(shard, error)
@@ -147,15 +158,25 @@ class ParquetSource:
         """Pairs of rows [first_row, first_row + rows), each with whether its image is a file of its own."""
         layout = self._layout(shard, file.schema_arrow)
         files = image_files(self.options.image_root, shard.uri)
-        for row, batch in _batches(file, layout.columns(), first_row, rows, batch_rows):
-            captions = _values(batch.column(layout.caption))
-            keys = _values(batch.column(layout.key)) if layout.key is not None else [None] * batch.num_rows
+        spans = _spans(file, first_row, rows)
+        for row, batch in (found for span in spans for found in _batches(file, layout.columns(), span, batch_rows)):
+            captions = flat_values(batch.column(layout.caption))
+            keys = flat_values(batch.column(layout.key)) if layout.key is not None else [None] * batch.num_rows
             images = _images(batch.column(layout.image))
             for offset, (key, caption, (data, path)) in enumerate(zip(keys, captions, images, strict=True)):
                 name = key_of_value(key, row + offset)
                 text = caption_of_value(caption, f"column {layout.caption!r}")
                 picture, is_file = _picture(data, path, files)
                 yield Pair(name, picture, text), is_file
+
+    def _kept(self, shard: Shard, file: pq.ParquetFile, first_row: int, rows: int) -> Iterator[Fields | None]:
+        """The kept fields of rows [first_row, first_row + rows)."""
+        keep = self.options.keep
+        if not keep:
+            yield from repeat(None, rows)
+            return
+        for texts in zip(*(_kept_texts(shard, file, name, first_row, rows) for name in keep), strict=True):
+            yield fields_of_texts(keep, texts)
 
     def _layout(self, shard: Shard, schema: pa.Schema) -> _Layout:
         wanted = self.options.columns
@@ -185,31 +206,81 @@ def _open(handle: Any) -> pq.ParquetFile:
     return pq.ParquetFile(handle, buffer_size=CHUNK_BYTES, pre_buffer=False)
 
 
-def _batches(
-    file: pq.ParquetFile, columns: list[str], first_row: int, rows: int, batch_rows: int
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Row number and content of batches that make up rows [first_row, first_row + rows)."""
+def _schema(shard: Shard) -> pa.Schema | None:
+    """The file's columns, or None if it is damaged: index() tells what is wrong with it."""
+    with open_seekable(shard.uri) as handle:
+        try:
+            return _open(handle).schema_arrow
+        except _DAMAGED as error:
+            _raise_if_unreadable(shard, error)
+            return None
+
+
+def _names(shard: Shard) -> list[str]:
+    schema = _schema(shard)
+    return [] if schema is None else list(schema.names)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """The rows [first_row, last_row) of a row group that starts at row `start`."""
+
+    group: int
+    start: int
+    first_row: int
+    last_row: int
+
+
+def _spans(file: pq.ParquetFile, first_row: int, rows: int) -> Iterator[_Span]:
+    """Rows [first_row, first_row + rows) by row group."""
     last_row = first_row + rows
-    group_start = 0
+    start = 0
     for group in range(file.metadata.num_row_groups):
-        metadata = file.metadata.row_group(group)
-        group_end = group_start + metadata.num_rows
-        if group_start < last_row and group_end > first_row:
-            row = group_start
-            size = _batch_size(metadata, batch_rows)
-            for batch in file.iter_batches(size, row_groups=[group], columns=columns):
-                start, end = max(first_row, row), min(last_row, row + batch.num_rows)
-                if start < end:
-                    yield start, batch.slice(start - row, end - start)
-                row += batch.num_rows
-                if row >= last_row:
-                    break
-        group_start = group_end
+        end = start + file.metadata.row_group(group).num_rows
+        if start < last_row and end > first_row:
+            yield _Span(group, start, max(start, first_row), min(end, last_row))
+        start = end
+
+
+def _batches(
+    file: pq.ParquetFile, columns: list[str], span: _Span, batch_rows: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Row number and content of batches that make up the span, cut at multiples of their size in the row group."""
+    row = span.start
+    size = _batch_size(file.metadata.row_group(span.group), batch_rows)
+    for batch in file.iter_batches(size, row_groups=[span.group], columns=columns):
+        start, end = max(span.first_row, row), min(span.last_row, row + batch.num_rows)
+        if start < end:
+            yield start, batch.slice(start - row, end - start)
+        row += batch.num_rows
+        if row >= span.last_row:
+            break
 
 
 def _batch_size(group: pq.RowGroupMetaData, batch_rows: int) -> int:
     bytes_per_row = max(1, group.total_byte_size // max(1, group.num_rows))
     return int(max(1, min(batch_rows, BATCH_BYTES // bytes_per_row)))
+
+
+def _kept_texts(shard: Shard, file: pq.ParquetFile, name: str, first_row: int, rows: int) -> Iterator[str | None]:
+    """One column as text, null where it is not there or damaged: a field is no reason to lose a pair."""
+    there = name in file.schema_arrow.names
+    for span in _spans(file, first_row, rows):
+        row = span.first_row
+        try:
+            for _, batch in _batches(file, [name], span, _KEPT_BATCH_ROWS) if there else ():
+                texts = _texts(batch, name)
+                row += len(texts)
+                yield from texts
+        except _DAMAGED as error:
+            _raise_if_unreadable(shard, error)
+            log.warning("%s: column %r is null from row %d: %s", shard.name, name, row, _first_line(error))
+        yield from repeat(None, span.last_row - row)
+
+
+def _texts(batch: pa.RecordBatch, name: str) -> list[str | None]:
+    column = batch.column(batch.schema.names.index(name))
+    return [field_text(value) for value in json_values(column)]
 
 
 def _column(shard: Shard, schema: pa.Schema, role: Role, wanted: str | None, usual: tuple[str, ...]) -> str:
@@ -227,24 +298,11 @@ def _column(shard: Shard, schema: pa.Schema, role: Role, wanted: str | None, usu
     return name
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_text(kind.value_type)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_binary(kind.value_type)
-    sized = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
-    return bool(sized or pa.types.is_binary_view(kind))
-
-
 def _is_scalar(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return _is_scalar(kind.value_type)
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    return bool(_is_text(kind) or _is_binary(kind) or number or pa.types.is_null(kind))
+    return bool(is_text(kind) or is_binary(kind) or number or pa.types.is_null(kind))
 
 
 def _is_image(kind: pa.DataType) -> bool:
@@ -252,21 +310,11 @@ def _is_image(kind: pa.DataType) -> bool:
         fields = {kind.field(index).name: kind.field(index).type for index in range(kind.num_fields)}
         data, path = fields.get("bytes", pa.null()), fields.get("path", pa.null())
         return bool({"bytes", "path"} & set(fields)) and _is_image_part(data, path)
-    return _is_text(kind) or _is_binary(kind) or bool(pa.types.is_null(kind))
+    return is_text(kind) or is_binary(kind) or bool(pa.types.is_null(kind))
 
 
 def _is_image_part(data: pa.DataType, path: pa.DataType) -> bool:
-    return (_is_binary(data) or pa.types.is_null(data)) and (_is_text(path) or pa.types.is_null(path))
-
-
-def _values(column: pa.Array) -> list[Any]:
-    """Python values; text as bytes, because a Parquet file may call bytes text which are not valid UTF-8."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if _is_text(column.type) or _is_binary(column.type):
-        column = column.cast(pa.large_binary())
-    values: list[Any] = column.to_pylist()
-    return values
+    return (is_binary(data) or pa.types.is_null(data)) and (is_text(path) or pa.types.is_null(path))
 
 
 def _images(column: pa.Array) -> list[tuple[bytes | None, bytes | None]]:
@@ -274,11 +322,11 @@ def _images(column: pa.Array) -> list[tuple[bytes | None, bytes | None]]:
     if pa.types.is_struct(column.type):
         names = {column.type.field(index).name for index in range(column.type.num_fields)}
         nothing = [None] * len(column)
-        data = _values(pc.struct_field(column, "bytes")) if "bytes" in names else nothing
-        paths = _values(pc.struct_field(column, "path")) if "path" in names else nothing
+        data = flat_values(pc.struct_field(column, "bytes")) if "bytes" in names else nothing
+        paths = flat_values(pc.struct_field(column, "path")) if "path" in names else nothing
         return list(zip(data, paths, strict=True))
-    is_path = _is_text(column.type)
-    return [(None, value) if is_path else (value, None) for value in _values(column)]
+    is_path = is_text(column.type)
+    return [(None, value) if is_path else (value, None) for value in flat_values(column)]
 
 
 def _picture(data: bytes | None, path: bytes | None, files: ImageFiles) -> tuple[Picture, bool]:

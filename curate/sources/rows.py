@@ -24,6 +24,9 @@ MAX_TEXT_BYTES = 64 << 20
 # A table is handed on before it has batch_rows rows if its images together outgrow this.
 BATCH_BYTES = 256 << 20
 
+Fields = tuple[tuple[str, str], ...]
+"""Names and texts of a pair's kept fields."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -46,11 +49,17 @@ class Caption:
 
 @dataclass(frozen=True)
 class Pair:
-    """One row before it becomes Arrow. `broken`: why the record itself could not be parsed."""
+    """One row before it becomes Arrow.
+
+    Attributes:
+        fields: the kept fields that are not null; None if the input's options keep none.
+        broken: why the record itself could not be parsed.
+    """
 
     key: str
     picture: Picture
     caption: Caption
+    fields: Fields | None = None
     broken: str | None = None
 
     @property
@@ -70,9 +79,9 @@ def row_key(row: int) -> str:
     return f"{row:09d}"
 
 
-def broken_pair(row: int, why: str) -> Pair:
+def broken_pair(row: int, why: str, fields: Fields | None) -> Pair:
     """A record that could not be parsed."""
-    return Pair(row_key(row), Picture(), Caption(), broken=why)
+    return Pair(row_key(row), Picture(), Caption(), fields, broken=why)
 
 
 def picture_of(data: bytes) -> Picture:
@@ -230,6 +239,7 @@ def _table(batch: list[tuple[int, Pair]], shard: str, duplicates: frozenset[int]
         "status": [status.value for status in statuses],
         "error": [pair.error for pair in pairs],
         "duplicate_key": [row in duplicates for row, _ in batch],
+        "fields": [pair.fields for pair in pairs],
         "image": [pair.picture.data for pair in pairs],
     }
     return pa.Table.from_pydict(columns, schema=SOURCE_SCHEMA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -292,17 +293,48 @@ def open_window(uri: str, start: int, end: int) -> Iterator[Window]:
 
 
 @contextmanager
-def open_seekable(uri: str) -> Iterator[BinaryIO]:
+def open_seekable(uri: str) -> Iterator[BinaryIO | io.RawIOBase]:
     """Open a whole file for random access, in place also in remote stores.
 
     Raises:
         CurateError: the file cannot be read.
     """
     store, path = open_store(uri)
+    if isinstance(store, LocalStore):
+        with _reading(uri, Exception):
+            opened = Path(path).open("rb")  # noqa: SIM115
+        with opened as handle:
+            yield handle
+        return
     with _reading(uri, Exception):
-        opened = Path(path).open("rb") if isinstance(store, LocalStore) else store.filesystem.open(path, "rb")  # noqa: SIM115
-    with opened as handle:
-        yield handle
+        remote = store.filesystem.open(path, "rb")
+    with remote:
+        yield _RemoteFile(uri, remote)
+
+
+class _RemoteFile(io.RawIOBase):
+    """A file of a store whose failing reads are CurateErrors: a decoder would take other errors for damage."""
+
+    def __init__(self, uri: str, handle: BinaryIO) -> None:
+        self._uri = uri
+        self._handle = handle
+
+    def read(self, size: int = -1, /) -> bytes:
+        with _reading(self._uri, Exception):
+            return self._handle.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        with _reading(self._uri, Exception):
+            return self._handle.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._handle.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
 
 
 def new_checksum() -> blake2b:

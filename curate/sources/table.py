@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import blake2b
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from curate.errors import CurateError, InputError
+from curate.sources.base import Shard
 from curate.sources.rows import MAX_IMAGE_BYTES, Picture, no_picture, picture_of, too_large
 from curate.sources.stores import LocalStore, RemoteStore, open_store, parent_url, url_scheme
 
@@ -53,6 +54,39 @@ def wrong_type(shard: str, role: Role, column: str, found: str, needed: str, col
     return InputError(
         f"{shard}: column {column!r} holds {found}, but the {role} column must hold {needed}. "
         f"The columns are: {', '.join(columns)}. Say which one to use with `input.columns.{role}: NAME`."
+    )
+
+
+def check_kept(keep: Sequence[str], shards: list[Shard], *lookups: Callable[[Shard], list[str]]) -> None:
+    """Look for the kept columns in one file after the other, until all are found.
+
+    Args:
+        keep: names of the columns.
+        shards: the files.
+        lookups: from cheap to thorough; each gives the names of the columns it finds in a file, none of a broken one.
+
+    Raises:
+        InputError: none of the files has one of the columns.
+    """
+    missing = list(keep)
+    for columns_of in lookups:
+        for shard in shards:
+            if not missing:
+                return
+            present = set(columns_of(shard))
+            missing = [name for name in missing if name not in present]
+    there = next(((shard.name, names) for shard in shards if (names := lookups[0](shard))), None)
+    if missing and there is not None:
+        raise _no_kept_column(missing[0], *there, len(shards))
+
+
+def _no_kept_column(name: str, shard: str, columns: list[str], files: int) -> InputError:
+    where = shard if files == 1 else f"{shard} (and {files - 1} more)"
+    near = _nearest([name], columns)
+    guess = f" Did you mean {near!r}?" if near else ""
+    return InputError(
+        f"{where}: there is no column {name!r}, which input.keep asks for. The columns are: {', '.join(columns)}."
+        f"{guess} Correct `input.keep` or leave it out."
     )
 
 

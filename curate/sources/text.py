@@ -11,11 +11,13 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from curate.sources.base import Part, Shard, ShardError, ShardIndex
+from curate.sources.fields import kept_fields
 from curate.sources.listing import list_files
 from curate.sources.options import ColumnNames, SourceOptions
 from curate.sources.rows import (
     MAX_TEXT_BYTES,
     Caption,
+    Fields,
     KeyTally,
     Pair,
     Picture,
@@ -35,6 +37,7 @@ from curate.sources.table import (
     PATH_COLUMNS,
     ImageFiles,
     Role,
+    check_kept,
     find_column,
     hash_picture,
     image_files,
@@ -60,6 +63,7 @@ class Record:
 
     Attributes:
         image: path of the image file, or why there is none.
+        fields: the kept fields, None if none are to be kept.
         broken: why the record could not be parsed, or None.
     """
 
@@ -68,13 +72,14 @@ class Record:
     key: Any = None
     image: str | Picture = field(default_factory=Picture)
     caption: Caption = field(default_factory=Caption)
+    fields: Fields | None = None
     broken: str | None = None
 
     def pair(self, row: int, files: ImageFiles) -> Pair:
         if self.broken is not None:
-            return broken_pair(row, self.broken)
+            return broken_pair(row, self.broken, self.fields)
         picture = files.read(self.image) if isinstance(self.image, str) else self.image
-        return Pair(key_of_value(self.key, row), picture, self.caption)
+        return Pair(key_of_value(self.key, row), picture, self.caption, self.fields)
 
 
 @dataclass(frozen=True)
@@ -224,6 +229,7 @@ class JsonLines:
     """One JSON object per line; lines of nothing but white space are no records."""
 
     columns: ColumnNames
+    keep: tuple[str, ...] = ()
     extensions: tuple[str, ...] = (".jsonl", ".ndjson")
 
     def head(self, shard: Shard, window: Window) -> Head:
@@ -237,7 +243,11 @@ class JsonLines:
                 yield self._record(line_start, line_end, line)
 
     def check_columns(self, shards: list[Shard]) -> None:
-        """Raises InputError if no record near the beginning of any file has an image or a caption."""
+        """Raises InputError if no record near the beginning of any file has an image or a caption.
+
+        So it does if no record anywhere has a kept column; whole files are read only for one that is not near the
+        beginning of any.
+        """
         for role, wanted, usual in self._needed():
             first: tuple[Shard, list[str]] | None = None
             for shard in shards:
@@ -248,6 +258,7 @@ class JsonLines:
             else:
                 if first is not None:
                     raise no_such_column(first[0].name, role, wanted, usual, first[1])
+        check_kept(self.keep, shards, _names_in_use, _all_names)
 
     def _needed(self) -> list[tuple[Role, str | None, Sequence[str]]]:
         return [
@@ -257,13 +268,16 @@ class JsonLines:
 
     def _record(self, start: int, end: int, line: bytes | None) -> Record:
         if line is None:
-            return Record(start, end, broken=f"the line has more than {MAX_TEXT_BYTES:,} bytes")
+            return self._broken(start, end, f"the line has more than {MAX_TEXT_BYTES:,} bytes")
         values = parse_json_object(line)
         if isinstance(values, str):
-            return Record(start, end, broken=f"the line is {values}")
+            return self._broken(start, end, f"the line is {values}")
         key = _first_filled(values, self.columns.key, KEY_COLUMNS)
         image = _image_path(_first_filled(values, self.columns.image, PATH_COLUMNS))
-        return Record(start, end, key, image, self._caption(values))
+        return Record(start, end, key, image, self._caption(values), kept_fields(self.keep, values))
+
+    def _broken(self, start: int, end: int, why: str) -> Record:
+        return Record(start, end, fields=kept_fields(self.keep, {}), broken=why)
 
     def _caption(self, values: dict[str, Any]) -> Caption:
         name = find_column(values, self.columns.caption, CAPTION_COLUMNS)
@@ -277,6 +291,7 @@ class CommaSeparated:
     """CSV with a header line, RFC 4180 quoting; `.tsv` files are separated by tabs."""
 
     columns: ColumnNames
+    keep: tuple[str, ...] = ()
     extensions: tuple[str, ...] = (".csv", ".tsv")
 
     def head(self, shard: Shard, window: Window) -> Head:
@@ -296,23 +311,42 @@ class CommaSeparated:
         """One record per CSV row; blank lines are none."""
         places = self._places(head, shard)
         for found in _csv_records(window, start, end, _delimiter(shard)):
-            yield _csv_record(found, places, head)
+            yield self._record(found, places, head)
 
     def check_columns(self, shards: list[Shard]) -> None:
-        """Raises InputError if the first file lacks a column; index() looks at the others."""
-        with open_window(shards[0].uri, 0, min(shards[0].size, _HEAD_BYTES)) as window:
+        """Raises InputError if the first file lacks a column (index() looks at the others) or all lack a kept one."""
+        self._names(shards[0])
+        check_kept(self.keep, shards, self._names)
+
+    def _names(self, shard: Shard) -> list[str]:
+        with open_window(shard.uri, 0, min(shard.size, _HEAD_BYTES)) as window:
             try:
-                if other_format(window.read_at(0, 16)) is None:
-                    self.head(shards[0], window)
+                return list(self.head(shard, window).columns) if other_format(window.read_at(0, 16)) is None else []
             except Unusable:  # index() tells what is wrong with the file
-                return
+                return []
 
     def _places(self, head: Head, shard: Shard) -> _Places:
         names = list(head.columns)
         image = _place(shard, "image", self.columns.image, PATH_COLUMNS, names)
         caption = _place(shard, "caption", self.columns.caption, CAPTION_COLUMNS, names)
         has_key = self.columns.key is not None or find_column(names, None, KEY_COLUMNS) is not None
-        return _Places(image, caption, _place(shard, "key", self.columns.key, KEY_COLUMNS, names) if has_key else None)
+        key = _place(shard, "key", self.columns.key, KEY_COLUMNS, names) if has_key else None
+        return _Places(image, caption, key, {name: names.index(name) for name in self.keep if name in names})
+
+    def _record(self, found: _CsvFields, places: _Places, head: Head) -> Record:
+        values, width = found.fields, len(head.columns)
+        if values is None:
+            return self._broken(found, _BROKEN_CSV)
+        if len(values) != width:
+            return self._broken(found, f"the row has {len(values)} fields, the header has {width}")
+        image = _image_path(values[places.image].decode("utf-8", "surrogateescape"))
+        caption = caption_of_value(values[places.caption], repr(head.columns[places.caption]))
+        key = None if places.key is None else values[places.key]
+        kept = kept_fields(self.keep, {name: values[place] for name, place in places.kept.items()})
+        return Record(found.start, found.end, key, image, caption, kept)
+
+    def _broken(self, found: _CsvFields, why: str) -> Record:
+        return Record(found.start, found.end, fields=kept_fields(self.keep, {}), broken=why)
 
 
 @dataclass(frozen=True)
@@ -322,6 +356,7 @@ class _Places:
     image: int
     caption: int
     key: int | None
+    kept: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -338,18 +373,6 @@ def _place(shard: Shard, role: Role, wanted: str | None, usual: tuple[str, ...],
     if name is None:
         raise no_such_column(shard.name, role, wanted, usual, names)
     return names.index(name)
-
-
-def _csv_record(found: _CsvFields, places: _Places, head: Head) -> Record:
-    fields, width = found.fields, len(head.columns)
-    if fields is None:
-        return Record(found.start, found.end, broken=_BROKEN_CSV)
-    if len(fields) != width:
-        return Record(found.start, found.end, broken=f"the row has {len(fields)} fields, the header has {width}")
-    image = _image_path(fields[places.image].decode("utf-8", "surrogateescape"))
-    caption = caption_of_value(fields[places.caption], repr(head.columns[places.caption]))
-    key = None if places.key is None else fields[places.key]
-    return Record(found.start, found.end, key, image, caption)
 
 
 def _delimiter(shard: Shard) -> str:
@@ -434,11 +457,20 @@ def _end_of_line(window: Window, position: int, end: int) -> int:
 
 def _names_in_use(shard: Shard) -> list[str]:
     """Members of the first records of a JSONL file, in order of appearance."""
+    return _names_within(shard, _HEAD_BYTES, _HEAD_RECORDS)
+
+
+def _all_names(shard: Shard) -> list[str]:
+    """Members of all records of a JSONL file, in order of appearance."""
+    return _names_within(shard, shard.size, None)
+
+
+def _names_within(shard: Shard, size: int, records: int | None) -> list[str]:
     names: dict[str, None] = {}
-    with open_window(shard.uri, 0, min(shard.size, _HEAD_BYTES)) as window:
+    with open_window(shard.uri, 0, min(shard.size, size)) as window:
         if other_format(window.read_at(0, 16)) is not None:
             return []
-        for _, _, line in islice(_lines(window, 0, window.end), _HEAD_RECORDS):
+        for _, _, line in islice(_lines(window, 0, window.end), records):
             values = parse_json_object(line) if line is not None else ""
             names.update(dict.fromkeys(values if isinstance(values, dict) else ()))
     return list(names)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
 from curate.schema import Status
 from curate.sources.base import Part, Shard, ShardError, ShardIndex
+from curate.sources.fields import kept_fields
 from curate.sources.listing import list_files
 from curate.sources.options import SourceOptions
 from curate.sources.rows import (
@@ -101,18 +103,32 @@ class WebDatasetSource:
 
     def _pair(self, shard: Shard, window: Window, sample: Sample) -> Pair:
         picture = _picture(shard, window, sample.members.get("image"))
-        return Pair(sample.key, picture, self._caption(shard, window, sample))
+        keep, metadata = self.options.keep, sample.members.get("json")
+        caption = self._text_caption(shard, window, sample)
+        # Parsing the .json costs more than all else done here for a pair: not unless something is taken from it.
+        record = _record(shard, window, metadata) if metadata is not None and (caption is None or keep) else None
+        if caption is None:
+            caption = self._json_caption(record)
+        return Pair(sample.key, picture, caption, kept_fields(keep, record if isinstance(record, dict) else {}))
 
-    def _caption(self, shard: Shard, window: Window, sample: Sample) -> Caption:
+    def _text_caption(self, shard: Shard, window: Window, sample: Sample) -> Caption | None:
+        """The .txt, or None where the .json says what the caption is."""
         text, metadata = sample.members.get("txt"), sample.members.get("json")
+        if text is None or self.options.caption_json_key is not None:
+            return None
+        caption = _caption_of_text(shard, window, text)
+        return caption if metadata is None or caption.status is not Status.MISSING_CAPTION else None
+
+    def _json_caption(self, record: dict[str, Any] | str | None) -> Caption:
         wanted = self.options.caption_json_key
-        if wanted is None and text is not None:
-            caption = _caption_of_text(shard, window, text)
-            if metadata is None or caption.status is not Status.MISSING_CAPTION:
-                return caption
-        if metadata is None:
+        if record is None:
             return no_caption("the sample has no .txt" if wanted is None else "the sample has no .json")
-        return _caption_of_json(shard, window, metadata, wanted or "caption")
+        if isinstance(record, str):
+            return no_caption(record)
+        name = wanted or "caption"
+        if name not in record:
+            return no_caption(f"the sample's .json has no {name!r}")
+        return caption_of_value(record[name], f"{name!r} in the sample's .json")
 
 
 def split_name(name: str) -> tuple[str, str] | None:
@@ -217,16 +233,13 @@ def _caption_of_text(shard: Shard, window: Window, member: Member) -> Caption:
     return no_caption(unusable) if unusable else caption_of_bytes(_content(shard, window, member))
 
 
-def _caption_of_json(shard: Shard, window: Window, member: Member, wanted: str) -> Caption:
+def _record(shard: Shard, window: Window, member: Member) -> dict[str, Any] | str:
+    """The .json, or why it cannot be used."""
     unusable = _unusable_text(member)
     if unusable:
-        return no_caption(unusable)
+        return unusable
     record = parse_json_object(_content(shard, window, member))
-    if isinstance(record, str):
-        return no_caption(f"the sample's .json is {record}")
-    if wanted not in record:
-        return no_caption(f"the sample's .json has no {wanted!r}")
-    return caption_of_value(record[wanted], f"{wanted!r} in the sample's .json")
+    return f"the sample's .json is {record}" if isinstance(record, str) else record
 
 
 def _unusable_text(member: Member) -> str | None:

@@ -1,0 +1,21 @@
+"""Columns of the run's files as what models work on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+def embedding_matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    """A column of embeddings without nulls, lists of one length, as float32 [n, d]; [0, 0] where there are no rows."""
+    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    values = np.concatenate(chunks or [np.empty(0)])
+    width = len(values) // max(len(column), 1)
+    matrix: NDArray[np.float32] = values.astype(np.float32).reshape(len(column), width)
+    return matrix
+
+
+def field_values(fields: pa.ChunkedArray, name: str) -> list[str | None]:
+    """The value of one kept field for every row, None where a row has none."""
+    return [next((field["value"] for field in row or () if field["name"] == name), None) for row in fields.to_pylist()]
