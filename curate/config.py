@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from curate.errors import InputError
+from curate.noise.signals import SignalName
 
 YamlPath = tuple[str | int, ...]
+_STRATA: YamlPath = ("stages", "noise", "mixture", "by")
 
 
 class _Model(BaseModel):
@@ -50,6 +52,21 @@ class InputConfig(_Model):
     max_image_pixels: int = Field(
         200_000_000, ge=1, description="Images with more pixels are not decoded (status image_too_large)."
     )
+    keep: list[str] = Field(
+        default_factory=list,
+        description="Fields carried into the annotations as text, in the column `fields`. webdataset: top-level "
+        "fields of the .json member; parquet, jsonl, csv: columns of the table.",
+    )
+
+    @field_validator("keep")
+    @classmethod
+    def _each_field_once(cls, names: list[str]) -> list[str]:
+        if not all(names):
+            raise ValueError("a name is empty")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"named twice: {', '.join(twice)}")
+        return names
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -81,22 +98,58 @@ class EmbedConfig(_Model):
     """The embed stage has no options of its own: the towers are under `encoder:`."""
 
 
+class MixtureConfig(_Model):
+    """How scores become probabilities."""
+
+    kind: Literal["default", "null", "gmm", "beta"] = Field(
+        "default",
+        description="null (the default): density ratio of shuffled and observed pairs; gmm, beta: two components if "
+        "their guards hold, else null. A single signal whose paper has a mixture gets that one by default.",
+    )
+    by: str | None = Field(
+        None,
+        description="A field named in input.keep, such as language or source: pairs that share its value get a "
+        "posterior of their own, if there are enough of them.",
+    )
+    min_pairs: int = Field(500, ge=50, description="A stratum with fewer pairs in the sample shares that of all.")
+
+
 class NoiseConfig(_Model):
     """How noise_prob is made."""
 
+    signals: Literal["default", "all"] | list[SignalName] = Field(
+        "default",
+        description="What noise_prob is made of: default, all, or a list of signals; one alone is used as its paper "
+        "has it.",
+    )
     folds: int = Field(5, ge=2, le=50, description="Cross-fitting folds, grouped by picture.")
     rounds: int = Field(
         2, ge=1, le=10, description="Rounds of fitting; from the second on, pairs weigh 1 - noise_prob."
     )
     fit_rows: int = Field(50_000, ge=100, description="Most pairs the models are fitted on.")
-    mixture: Literal["default", "gmm", "null"] = Field(
-        "default",
-        description="null (the default): density ratio of shuffled and observed pairs; gmm: two Gaussians where their "
-        "guards hold, else null.",
+    mixture: MixtureConfig = Field(
+        default_factory=lambda: MixtureConfig(), description="A kind alone (`mixture: gmm`), or {kind, by, min_pairs}."
     )
     itc_epochs: int = Field(3, ge=1, le=100, description="Warm-up epochs of the heads behind itc_loss (NLIP).")
     clean_below: float = Field(0.3, ge=0, le=1, description="Pairs with a lower noise_prob are labelled clean.")
     noisy_above: float = Field(0.7, ge=0, le=1, description="Pairs with a higher noise_prob are labelled noisy.")
+    smoothing: float = Field(
+        0.5, ge=0, le=1, description="lambda of the column `smoothing`, lambda * noise_prob (NLIP)."
+    )
+    margin_image: float = Field(0.3, ge=0, description="Largest margin_image, of a certainly clean pair (DSDMR).")
+    margin_text: float = Field(0.2, ge=0, description="Largest margin_text (DSDMR).")
+
+    @field_validator("mixture", mode="before")
+    @classmethod
+    def _kind_alone(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @field_validator("signals")
+    @classmethod
+    def _each_signal_once(cls, value: str | list[str]) -> str | list[str]:
+        if isinstance(value, list) and (not value or len(set(value)) < len(value)):
+            raise ValueError("name at least one signal, and each once")
+        return value
 
     @model_validator(mode="after")
     def _thresholds_in_order(self) -> NoiseConfig:
@@ -123,6 +176,15 @@ class PipelineConfig(_Model):
     encoder: EncoderConfig = Field(default_factory=lambda: EncoderConfig())
     seed: int = Field(0, ge=0, description="Seed of every random draw.")
     stages: StagesConfig
+
+    @model_validator(mode="after")
+    def _strata_are_kept(self) -> PipelineConfig:
+        by = None if self.stages.noise is None else self.stages.noise.mixture.by
+        if by is not None and by not in self.input.keep:
+            raise PydanticCustomError(
+                "not_kept", "'{by}' is not kept: add it to input.keep: [{by}]", {"by": by, "at": _STRATA}
+            )
+        return self
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> PipelineConfig:
@@ -258,7 +320,8 @@ def _apply_override(raw: dict[str, Any], lines: Lines, override: str) -> None:
 
 
 def _explain(detail: ErrorDetails, name: str, lines: Lines) -> str:
-    path = tuple(detail["loc"])
+    # A mistake that two sections make together has no place of its own: its error says where to look.
+    path: YamlPath = tuple(detail["loc"]) or detail.get("ctx", {}).get("at", ())
     where = next((lines[path[:end]] for end in range(len(path), -1, -1) if path[:end] in lines), name)
     # pydantic names the branch of a union behind the key ("str", "list[str]"): keep what the file has.
     known = path
@@ -269,7 +332,7 @@ def _explain(detail: ErrorDetails, name: str, lines: Lines) -> str:
         return f"{where}: {dotted}: unknown key{_did_you_mean(str(path[-1]), _keys_beside(path))}"
     if detail["type"] == "missing":
         return f"{where}: {dotted}: is missing"
-    if detail["type"] == "value_error":
+    if detail["type"] in ("value_error", "not_kept"):
         return f"{where}: {dotted}: {detail['msg'].removeprefix('Value error, ')}"
     return f"{where}: {dotted}: {_lower_first(detail['msg'])}, but is {detail['input']!r}"
 

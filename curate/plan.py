@@ -7,28 +7,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from curate.config import NoiseConfig, PipelineConfig
 from curate.errors import InputError
 from curate.manifest import Indexer, Manifest, ManifestChange, update_manifest
 from curate.models.encoder import EncoderOptions, EncoderSpec, resolve_encoder
 from curate.noise.fit import NoiseOptions
+from curate.noise.signals import evidence_of
 from curate.schema import SCHEMA_VERSION
 from curate.sources import open_source
 from curate.sources.base import Source
 from curate.sources.options import ColumnNames, SourceOptions
 from curate.stages.decode import Decode, DecodeOptions
 from curate.stages.embed import Embed
-from curate.stages.noise import Noise
+from curate.stages.noise import Noise, NoiseColumns
 from curate.steps import AnnotateWork, EmbedWork, NoiseWork, PartTask, PartWork, read_artifact_facts
 from curate.store import DoneIndex, RunStore, fingerprint
 
 ENCODER_FILE = "_state/encoder.json"
 # Raise it when annotation files would differ for the same columns of the steps before.
-ANNOTATE_VERSION = 1
+ANNOTATE_VERSION = 2
 # Raise it when the same sample would give another noise model.
-NOISE_FIT_VERSION = 1
+NOISE_FIT_VERSION = 2
+# Raise it when the same pairs would be marked otherwise.
+DUPLICATES_VERSION = 1
+NOISE_FIT = "noise"
+DUPLICATES = "duplicates"
 
 
 @dataclass(frozen=True)
@@ -54,21 +59,51 @@ class RowStep:
 
 @dataclass(frozen=True)
 class FitStep:
-    """A step that reads embeddings of a bounded sample and leaves artifacts.
+    """A step that reads embeddings of a bounded sample and leaves artifacts, or takes them from another run.
 
     Attributes:
         name: name of the artifacts' folder.
         options: how to fit.
         fit_rows: most pairs to fit on.
+        by: kept field whose values are strata.
         fingerprint: the wanted fingerprint of the artifacts.
         done: whether they are there.
+        fitted: provenance: options, bound of the sample and seed, of the run that fitted them.
+        taken_from: run directory that already holds them; None: they are fitted here.
     """
 
     name: str
     options: NoiseOptions
     fit_rows: int
+    by: str | None
     fingerprint: str
     done: bool
+    fitted: dict[str, Any]
+    taken_from: str | None = None
+
+
+@dataclass(frozen=True)
+class DuplicatesStep:
+    """A step that compares all pairs of the corpus and leaves one column file per part.
+
+    Attributes:
+        name: folder of the column files.
+        fit: name of the fit whose picture fingerprints are compared.
+        fingerprint: the wanted fingerprint of every part's file: each depends on all parts.
+        facts: provenance for the files' schema metadata.
+        done: whether all files are there with the wanted fingerprint.
+        seed: of the order in which pictures lead clusters.
+    """
+
+    name: str
+    fit: str
+    fingerprint: str
+    facts: dict[str, Any]
+    done: bool
+    seed: int
+
+
+Step: TypeAlias = RowStep | FitStep | DuplicatesStep
 
 
 @dataclass(frozen=True)
@@ -81,7 +116,7 @@ class Plan:
     spec: EncoderSpec
     manifest: Manifest
     change: ManifestChange
-    steps: tuple[RowStep | FitStep, ...]
+    steps: tuple[Step, ...]
     index: DoneIndex
 
     def tasks(self, step: RowStep) -> list[PartTask]:
@@ -104,31 +139,31 @@ def output_url(config: PipelineConfig, limit: int | None) -> str:
     return config.output if limit is None else f"{config.output.rstrip('/')}-limit-{limit}"
 
 
-def make_plan(config: PipelineConfig, index: Indexer, limit: int | None = None) -> Plan:
+def make_plan(config: PipelineConfig, index: Indexer, limit: int | None = None, fits_from: str | None = None) -> Plan:
     """Look at input, run directory and encoder, and decide what is to do.
 
     Args:
         config: the pipeline.
         index: reads shards that are new or changed; a runner's.
         limit: a trial run on the first so many pairs, rounded up to whole parts.
+        fits_from: a finished run whose fits are used as they are; this very run directory may be named.
 
     Raises:
-        InputError: the input matches nothing, or the encoder cannot be had.
+        InputError: the input matches nothing, the encoder cannot be had, or `fits_from` has no fits for it.
         CurateError: weights or the run directory cannot be reached.
     """
     store = RunStore(output_url(config, limit))
     options = _source_options(config, limit)
     source = open_source(options)
-    cutting = fingerprint({**dataclasses.asdict(options), "path": None, "image_root": None})
+    cutting = _cutting(options)
     shards = source.list_shards()
     spec = _encoder_spec(config, store)
     manifest, change = update_manifest(store, source, shards, cutting, index, limit)
     if not manifest.parts:
         raise InputError(_no_pairs(config, manifest))
     done = DoneIndex(store)
-    return Plan(
-        config, store, source, spec, manifest, change, _steps(config, store, source, spec, manifest, done), done
-    )
+    steps = _steps(config, store, source, spec, manifest, done, fits_from)
+    return Plan(config, store, source, spec, manifest, change, steps, done)
 
 
 def _no_pairs(config: PipelineConfig, manifest: Manifest) -> str:
@@ -137,6 +172,13 @@ def _no_pairs(config: PipelineConfig, manifest: Manifest) -> str:
         f"input.path: {', '.join(config.input.paths)}: {len(manifest.shards)} shard(s), "
         f"but not one pair in them. {first}"
     )
+
+
+def _cutting(options: SourceOptions) -> str:
+    """Fingerprint of what decides where parts are cut; what is read of their pairs is the embed step's concern."""
+    deciding = dataclasses.asdict(options)
+    del deciding["keep"]
+    return fingerprint({**deciding, "path": None, "image_root": None})
 
 
 def _source_options(config: PipelineConfig, limit: int | None) -> SourceOptions:
@@ -149,6 +191,7 @@ def _source_options(config: PipelineConfig, limit: int | None) -> SourceOptions:
         columns=ColumnNames(given.columns.image, given.columns.caption, given.columns.key),
         caption_json_key=given.caption_json_key,
         image_root=given.image_root,
+        keep=tuple(given.keep),
     )
 
 
@@ -176,15 +219,29 @@ def _file_stamps(config: PipelineConfig) -> list[str]:
 
 
 def _steps(
-    config: PipelineConfig, store: RunStore, source: Source, spec: EncoderSpec, manifest: Manifest, done: DoneIndex
-) -> tuple[RowStep | FitStep, ...]:
+    config: PipelineConfig,
+    store: RunStore,
+    source: Source,
+    spec: EncoderSpec,
+    manifest: Manifest,
+    done: DoneIndex,
+    fits_from: str | None,
+) -> tuple[Step, ...]:
     embed = _embed_step(config, source, spec, manifest, done)
-    steps: list[RowStep | FitStep] = [embed]
+    steps: list[Step] = [embed]
     if config.stages.noise is not None:
-        fit = _noise_fit(config, config.stages.noise, spec, store, embed)
-        steps += [fit, _noise_step(config.stages.noise, config.seed, store, embed, fit, done)]
-    rows = [step for step in steps if isinstance(step, RowStep)]
-    return (*steps, _annotate_step(store, rows, done))
+        fit = (
+            _noise_fit(config, config.stages.noise, spec, store, embed)
+            if fits_from is None
+            else _noise_fit_from(fits_from, config.stages.noise, spec, store)
+        )
+        steps += [
+            fit,
+            _noise_step(config.stages.noise, store, embed, fit, done),
+            _duplicates_step(config.seed, embed, fit, done),
+        ]
+    columns = [step for step in steps if not isinstance(step, FitStep)]
+    return (*steps, _annotate_step(store, columns, embed, done))
 
 
 def _row_step(
@@ -206,11 +263,13 @@ def _embed_step(
         max_pixels=config.input.max_image_pixels,
         fill_color=spec.fill_color,
     )
-    facts = {
+    facts: dict[str, Any] = {
         "encoder": spec.to_json(),
         "decode": {"mode": "exact", "max_image_pixels": decode.max_pixels},
         "versions": {"decode": Decode.version, "embed": Embed.version},
     }
+    if config.input.keep:
+        facts["keep"] = config.input.keep
     identity = {number: dataclasses.asdict(part) for number, part in manifest.parts.items()}
     work = EmbedWork(source, decode, encoder_options(config), spec)
     return _row_step("embed", work, identity, facts, done)
@@ -219,45 +278,126 @@ def _embed_step(
 def _noise_fit(
     config: PipelineConfig, noise: NoiseConfig, spec: EncoderSpec, store: RunStore, embed: RowStep
 ) -> FitStep:
-    options = NoiseOptions(folds=noise.folds, rounds=noise.rounds, mixture=noise.mixture, epochs=noise.itc_epochs)
+    options = noise_options(noise)
+    evidence_of(options.signals, spec.joint_space)
     wanted = fingerprint(
         {
             "fit": "noise",
             "version": NOISE_FIT_VERSION,
             "options": dataclasses.asdict(options),
             "fit_rows": noise.fit_rows,
+            "by": noise.mixture.by,
             "seed": config.seed,
             "joint_space": spec.joint_space,
             "libraries": {name: version(name) for name in ("numpy", "scikit-learn", "torch")},
             "from": list(embed.fingerprints.values()),
         }
     )
-    found = read_artifact_facts(store, "noise")
-    done = found is not None and found["fingerprint"] == wanted
-    return FitStep("noise", options, noise.fit_rows, wanted, done)
+    fitted = {**dataclasses.asdict(options), "fit_rows": noise.fit_rows, "seed": config.seed}
+    return FitStep(NOISE_FIT, options, noise.fit_rows, noise.mixture.by, wanted, _is_fitted(store, wanted), fitted)
 
 
-def _noise_step(
-    noise: NoiseConfig, seed: int, store: RunStore, embed: RowStep, fit: FitStep, done: DoneIndex
-) -> RowStep:
-    thresholds = {"clean_below": noise.clean_below, "noisy_above": noise.noisy_above}
+def noise_options(noise: NoiseConfig) -> NoiseOptions:
+    """The fit's options as the library takes them."""
+    return NoiseOptions(
+        signals=noise.signals if isinstance(noise.signals, str) else tuple(noise.signals),
+        folds=noise.folds,
+        rounds=noise.rounds,
+        mixture=noise.mixture.kind,
+        stratum_pairs=noise.mixture.min_pairs,
+        epochs=noise.itc_epochs,
+    )
+
+
+def _is_fitted(store: RunStore, wanted: str) -> bool:
+    found = read_artifact_facts(store, NOISE_FIT)
+    return found is not None and found["fingerprint"] == wanted
+
+
+def _noise_fit_from(run: str, noise: NoiseConfig, spec: EncoderSpec, store: RunStore) -> FitStep:
+    """The fit of another run, taken as it is: the same towers, other pairs.
+
+    Raises:
+        InputError: there is none, or it is for other towers.
+    """
+    facts = read_artifact_facts(RunStore(run), NOISE_FIT)
+    if facts is None or not {"encoder", "fitted"} <= facts.keys():
+        raise InputError(f"--fits-from {run}: no finished noise fit there. Is it the directory of a finished run?")
+    mine, theirs = scoring_identity(spec), facts["encoder"]
+    if mine != theirs:
+        other = ", ".join(
+            f"{key}: {theirs.get(key)}, here {mine[key]}" for key in mine if theirs.get(key) != mine[key]
+        )
+        raise InputError(
+            f"--fits-from {run}: its models are for other embeddings ({other}). Use the same encoder: there and here."
+        )
+    wanted = facts["fingerprint"]
+    return FitStep(
+        NOISE_FIT,
+        noise_options(noise),
+        noise.fit_rows,
+        noise.mixture.by,
+        wanted,
+        _is_fitted(store, wanted),
+        facts["fitted"],
+        taken_from=run,
+    )
+
+
+def scoring_identity(spec: EncoderSpec) -> dict[str, Any]:
+    """What two encoders must share for the models of one to score the embeddings of the other."""
+    held = spec.to_json()
+    shared = ("model", "weights_sha256", "config_sha256", "resize_mode", "interpolation")
+    return {name: held[name] for name in shared}
+
+
+def _noise_step(noise: NoiseConfig, store: RunStore, embed: RowStep, fit: FitStep, done: DoneIndex) -> RowStep:
+    how = noise_columns(noise)
     facts = {
-        "noise": {**dataclasses.asdict(fit.options), "fit_rows": fit.fit_rows, "seed": seed, **thresholds},
+        "noise": {**fit.fitted, **dataclasses.asdict(how), "by": noise.mixture.by},
         "fit": fit.fingerprint,
         "versions": {"noise": Noise.version},
     }
-    work = NoiseWork(store.url, fit.name, noise.clean_below, noise.noisy_above)
+    work = NoiseWork(store.url, fit.name, how, noise.mixture.by)
     return _row_step("noise", work, dict(embed.fingerprints), facts, done, fit.name)
 
 
-def _annotate_step(store: RunStore, rows: Sequence[RowStep], done: DoneIndex) -> RowStep:
+def noise_columns(noise: NoiseConfig) -> NoiseColumns:
+    """How the stage turns probabilities into labels and hints."""
+    return NoiseColumns(
+        clean_below=noise.clean_below,
+        noisy_above=noise.noisy_above,
+        smoothing=noise.smoothing,
+        margin_image=noise.margin_image,
+        margin_text=noise.margin_text,
+    )
+
+
+def _duplicates_step(seed: int, embed: RowStep, fit: FitStep, done: DoneIndex) -> DuplicatesStep:
+    facts = {
+        "step": DUPLICATES,
+        "schema_version": SCHEMA_VERSION,
+        "duplicates": {"seed": seed},
+        "versions": {"duplicates": DUPLICATES_VERSION},
+    }
+    wanted = fingerprint({**facts, "fit": fit.fingerprint, "from": list(embed.fingerprints.values())})
+    finished = all(done.fingerprint(DUPLICATES, number) == wanted for number in embed.fingerprints)
+    return DuplicatesStep(DUPLICATES, fit.name, wanted, facts, finished, seed)
+
+
+def _annotate_step(
+    store: RunStore, columns: Sequence[RowStep | DuplicatesStep], embed: RowStep, done: DoneIndex
+) -> RowStep:
     facts: dict[str, Any] = {"versions": {}}
-    for step in rows:
+    for step in columns:
         versions = {**facts["versions"], **step.facts["versions"]}
         facts = {**facts, **step.facts, "versions": versions}
     facts = {**facts, "versions": {**facts["versions"], "annotations": ANNOTATE_VERSION}}
     facts.pop("step", None)
-    numbers = rows[0].fingerprints
-    identity = {number: [step.fingerprints[number] for step in rows] for number in numbers}
-    work = AnnotateWork(store.url, tuple(step.name for step in rows))
+    identity = {number: [_fingerprint_of(step, number) for step in columns] for number in embed.fingerprints}
+    work = AnnotateWork(store.url, tuple(step.name for step in columns))
     return _row_step("annotations", work, identity, facts, done)
+
+
+def _fingerprint_of(step: RowStep | DuplicatesStep, number: int) -> str:
+    return step.fingerprint if isinstance(step, DuplicatesStep) else step.fingerprints[number]

@@ -18,11 +18,20 @@ from typing import Any, Protocol
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
+from curate.duplicates import mark_corpus
 from curate.errors import CurateError, InputError
-from curate.plan import FitStep, Plan, RowStep
+from curate.plan import DuplicatesStep, FitStep, Plan, RowStep, scoring_identity
 from curate.sampling import draw_sample
 from curate.sources.base import Shard, ShardIndex, Source
-from curate.steps import PartTask, PartWork, artifact_folder, finish_part, write_artifact
+from curate.steps import (
+    PartTask,
+    PartWork,
+    artifact_folder,
+    finish_part,
+    read_artifact,
+    read_artifact_facts,
+    write_artifact,
+)
 from curate.store import RunStore
 
 log = logging.getLogger(__name__)
@@ -99,16 +108,31 @@ def execute(plan: Plan, runner: Runner, progress: Progress) -> list[StepReport]:
     _clean_up(plan)
     reports = []
     for step in plan.steps:
-        if isinstance(step, FitStep):
-            if not step.done:
-                reports.append(_fit(plan, step, progress))
-        else:
+        if isinstance(step, RowStep):
             reports.append(_run_step(plan, step, runner, progress))
+        elif not step.done:
+            reports.append(_whole_corpus(plan, step, progress))
     return reports
 
 
+def _whole_corpus(plan: Plan, step: FitStep | DuplicatesStep, progress: Progress) -> StepReport:
+    """A step that is done in one go, here: its time counts as a step's."""
+    name = f"{step.name} fit" if isinstance(step, FitStep) else step.name
+    progress.step_started(name, 0, 0)
+    started = time.monotonic()
+    if isinstance(step, DuplicatesStep):
+        rows = mark_corpus(plan, step)
+    elif step.taken_from is not None:
+        rows = _take_fit(plan, step, step.taken_from)
+    else:
+        rows = _fit(plan, step)
+    report = StepReport(name, time.monotonic() - started, rows)
+    progress.step_done(report)
+    return report
+
+
 def _clean_up(plan: Plan) -> None:
-    folders = [step.name for step in plan.steps if isinstance(step, RowStep)]
+    folders = [step.name for step in plan.steps if not isinstance(step, FitStep)]
     artifacts = [artifact_folder(step.name) for step in plan.steps if isinstance(step, FitStep)]
     plan.store.delete_temporary_files(["", "_state", *artifacts, *folders])
     for folder in folders:
@@ -145,20 +169,30 @@ def _failures(step: str, failed: Sequence[PartReport], tasks: int) -> str:
     return f"{step}: {len(failed)} of {tasks} parts could not be done; the others are kept.\n{shown}{more}"
 
 
-def _fit(plan: Plan, step: FitStep, progress: Progress) -> StepReport:
+def _fit(plan: Plan, step: FitStep) -> int:
     from curate.noise.fit import fit_noise
 
-    progress.step_started(f"{step.name} fit", 0, 0)
-    started = time.monotonic()
     seed = plan.config.seed
-    sample = draw_sample(plan.store, plan.manifest.parts, step.fit_rows, seed, plan.spec.joint_space)
+    sample = draw_sample(plan.store, plan.manifest.parts, step.fit_rows, seed, plan.spec.joint_space, step.by)
     model = fit_noise(sample, step.options, seed)
-    write_artifact(
-        plan.store, step.name, model.to_bytes(), {"fingerprint": step.fingerprint, "diagnostics": model.diagnostics}
-    )
-    report = StepReport(f"{step.name} fit", time.monotonic() - started, len(sample.row_ids))
-    progress.step_done(report)
-    return report
+    facts = {
+        "fingerprint": step.fingerprint,
+        "diagnostics": model.diagnostics,
+        "encoder": scoring_identity(plan.spec),
+        "fitted": step.fitted,
+    }
+    write_artifact(plan.store, step.name, model.to_bytes(), facts)
+    return len(sample.captions)
+
+
+def _take_fit(plan: Plan, step: FitStep, run: str) -> int:
+    """Copy another run's fit, so that this run directory explains itself; no pairs are fitted on."""
+    theirs = RunStore(run)
+    facts = read_artifact_facts(theirs, step.name)
+    if facts is None:
+        raise CurateError(f"{run}: its {step.name} fit vanished while this run was going on")
+    write_artifact(plan.store, step.name, read_artifact(theirs, step.name), facts)
+    return 0
 
 
 class LocalRunner:

@@ -1,30 +1,36 @@
-"""The sample that fits work on: drawn by a seeded hash of each row's identity."""
+"""The sample that fits work on: drawn by a seeded hash of what each pair is, its picture and its caption."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.columns import embedding_matrix, field_values
 from curate.errors import CurateError
-from curate.noise.fit import NoiseSample
-from curate.noise.grouping import hash_strings
+from curate.noise.fit import MOST_COPIES, NoiseSample
+from curate.noise.model import copy_numbers, identities
 from curate.schema import Status
 from curate.store import RunStore, part_file
 
-_IDENTITY = ["row_id", "status"]
-_SAMPLED = [*_IDENTITY, "image_sha256", "image_embedding", "text_embedding"]
+_IDENTITY = ["image_sha256", "caption", "status"]
+_SAMPLED = [*_IDENTITY, "image_embedding", "text_embedding"]
 
 Hashes = npt.NDArray[np.uint64]
 
 
-def draw_sample(store: RunStore, parts: Iterable[int], most_rows: int, seed: int, joint_space: bool) -> NoiseSample:
-    """At most `most_rows` usable pairs of a run: those with the smallest hashes.
+def draw_sample(
+    store: RunStore, parts: Iterable[int], most_rows: int, seed: int, joint_space: bool, by: str | None = None
+) -> NoiseSample:
+    """At most `most_rows` usable pairs of a run: those with the smallest hashes of picture and caption.
 
-    Row order, part size and number of workers change nothing. Memory: the sample, and one part beside it.
+    Row order, part size and number of workers change nothing, and a pair that occurs a million times takes up no more
+    room than one that occurs eight times. Memory: the sample, and one part beside it.
 
     Args:
         store: the run directory; its embed step is complete.
@@ -32,45 +38,71 @@ def draw_sample(store: RunStore, parts: Iterable[int], most_rows: int, seed: int
         most_rows: bound of the sample.
         seed: of the hash.
         joint_space: whether the towers were trained together.
+        by: the kept field whose values are strata.
 
     Raises:
         CurateError: not one pair is usable.
     """
     parts = list(parts)
-    bound = _largest_hash(store, parts, most_rows, seed)
-    tables = [_rows_up_to(store, number, seed, bound) for number in parts]
+    bound, copies = _largest_hash(store, parts, most_rows, seed)
+    columns = _SAMPLED if by is None else [*_SAMPLED, "fields"]
+    room = _Room(bound, copies, Counter())
+    tables = [_taken(_usable(store, number, columns), seed, room) for number in parts]
     table = pa.concat_tables(tables)
     if table.num_rows == 0:
         raise CurateError(f"{store.url}: not one pair is usable; the column `status` of embed/ says why")
     return NoiseSample(
-        row_ids=table.column("row_id").to_pylist(),
-        image=_matrix(table.column("image_embedding")),
-        text=_matrix(table.column("text_embedding")),
-        image_hash=hash_strings(table.column("image_sha256").to_pylist()),
+        image_sha256=table.column("image_sha256").to_pylist(),
+        captions=table.column("caption").to_pylist(),
+        image=embedding_matrix(table.column("image_embedding")),
+        text=embedding_matrix(table.column("text_embedding")),
         joint_space=joint_space,
+        strata=None if by is None else field_values(table.column("fields"), by),
     )
 
 
-def _largest_hash(store: RunStore, parts: list[int], most_rows: int, seed: int) -> np.uint64:
-    """The hash that the last row of the sample has."""
+def _largest_hash(store: RunStore, parts: list[int], most_rows: int, seed: int) -> tuple[int, int]:
+    """The hash that the last pair of the sample has, and how many of the sample's pairs have it."""
     smallest: Hashes = np.empty(0, np.uint64)
     for number in parts:
-        rows = _usable(store.read_table(part_file("embed", number), _IDENTITY))
-        smallest = np.concatenate([smallest, hash_strings(rows.column("row_id").to_pylist(), seed)])
-        if len(smallest) > most_rows:
-            smallest = np.partition(smallest, most_rows - 1)[:most_rows]
-    return np.uint64(smallest.max(initial=0))
+        smallest = np.sort(np.concatenate([smallest, _hashes(_usable(store, number, _IDENTITY), seed)]))
+        smallest = smallest[copy_numbers(smallest) < MOST_COPIES][:most_rows]
+    largest = smallest.max(initial=0)
+    return int(largest), int((smallest == largest).sum())
 
 
-def _usable(table: pa.Table) -> pa.Table:
+def _hashes(table: pa.Table, seed: int) -> Hashes:
+    return identities(table.column("image_sha256").to_pylist(), table.column("caption").to_pylist(), seed)
+
+
+def _usable(store: RunStore, number: int, columns: list[str]) -> pa.Table:
+    table = store.read_table(part_file("embed", number), columns)
     return table.filter(pc.equal(table.column("status"), Status.OK.value))
 
 
-def _rows_up_to(store: RunStore, number: int, seed: int, bound: np.uint64) -> pa.Table:
-    table = _usable(store.read_table(part_file("embed", number), _SAMPLED))
-    return table.filter(pa.array(hash_strings(table.column("row_id").to_pylist(), seed) <= bound))
+@dataclass(frozen=True)
+class _Room:
+    """Which pairs the sample has room for.
+
+    Attributes:
+        bound: largest hash.
+        copies: how many pairs may have that one.
+        seen: how many pairs of each hash were taken so far.
+    """
+
+    bound: int
+    copies: int
+    seen: Counter[int]
+
+    def take(self, key: int) -> bool:
+        """Whether there is room for one more pair of this hash, which is then taken."""
+        if key > self.bound or self.seen[key] >= (self.copies if key == self.bound else MOST_COPIES):
+            return False
+        self.seen[key] += 1
+        return True
 
 
-def _matrix(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
-    array = column.combine_chunks()
-    return np.asarray(array.flatten()).astype(np.float32).reshape(len(array), -1)
+def _taken(table: pa.Table, seed: int, room: _Room) -> pa.Table:
+    """The rows of a part that there is room for."""
+    kept = [row for row, key in enumerate(_hashes(table, seed).tolist()) if room.take(key)]
+    return table.take(pa.array(kept, pa.int64()))

@@ -33,6 +33,9 @@ STATUS_DESCRIPTIONS: dict[Status, str] = {
     Status.UNREADABLE_ROW: "the record itself cannot be parsed (broken JSON or CSV line)",
 }
 
+# A list and not a map: Hugging Face's datasets refuses a file with a map column, and pandas does not write one back.
+FIELDS_TYPE = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("value", pa.string())]))
+
 # What a source yields for every pair, before anything is decoded. `status` holds what the source alone can tell.
 SOURCE_SCHEMA = pa.schema(
     [
@@ -45,6 +48,7 @@ SOURCE_SCHEMA = pa.schema(
         pa.field("status", pa.string(), nullable=False),
         pa.field("error", pa.string()),
         pa.field("duplicate_key", pa.bool_(), nullable=False),
+        pa.field("fields", FIELDS_TYPE),
         pa.field("image", pa.large_binary()),
     ]
 )
@@ -59,31 +63,58 @@ DIRECTION = b"direction"
 HIGHER_IS_CLEANER = {DIRECTION: b"higher is cleaner"}
 HIGHER_IS_NOISIER = {DIRECTION: b"higher is noisier"}
 
+SIGNAL_DIRECTIONS = {
+    "clip_similarity": HIGHER_IS_CLEANER,
+    "clip_csls": HIGHER_IS_CLEANER,
+    "crossfit_similarity": HIGHER_IS_CLEANER,
+    "crossfit_csls": HIGHER_IS_CLEANER,
+    "itc_loss": HIGHER_IS_NOISIER,
+    "neighbour_disagreement": HIGHER_IS_NOISIER,
+    "neg_clip_loss": HIGHER_IS_CLEANER,
+    "rank_correlation": HIGHER_IS_CLEANER,
+    "topology": HIGHER_IS_CLEANER,
+    "negative_impact": HIGHER_IS_CLEANER,
+    "osa": HIGHER_IS_CLEANER,
+}
 SIGNALS_TYPE = pa.struct(
-    [
-        pa.field("clip_similarity", pa.float32(), metadata=HIGHER_IS_CLEANER),
-        pa.field("clip_csls", pa.float32(), metadata=HIGHER_IS_CLEANER),
-        pa.field("crossfit_similarity", pa.float32(), metadata=HIGHER_IS_CLEANER),
-        pa.field("crossfit_csls", pa.float32(), metadata=HIGHER_IS_CLEANER),
-        pa.field("itc_loss", pa.float32(), metadata=HIGHER_IS_NOISIER),
-    ]
+    [pa.field(name, pa.float32(), metadata=direction) for name, direction in SIGNAL_DIRECTIONS.items()]
 )
 
 SIGNAL_DESCRIPTIONS: dict[str, str] = {
     "clip_similarity": "cosine of the image and caption embeddings; null when the towers were not trained together",
-    "clip_csls": "clip_similarity corrected for hubs (CSLS), in standard deviations of shuffled pairs; noise_prob "
-    "rests on it when the towers were trained together, else on crossfit_csls",
-    "crossfit_similarity": "cosine under linear CCA models fitted on folds without the pair and its near-twins",
+    "clip_csls": "clip_similarity corrected for hubs (CSLS), zero-shot and after a residual adapter, in standard "
+    "deviations of shuffled pairs; null when the towers were not trained together",
+    "crossfit_similarity": "mean cosine under five models fitted on folds without the pair and its near-twins: linear "
+    "CCA, kernel ridge and neighbour regression, both ways",
     "crossfit_csls": "crossfit_similarity corrected for hubs (CSLS), in standard deviations of shuffled pairs",
     "itc_loss": "contrastive loss of heads warmed up on the noisy corpus itself (NLIP's memorization effect), in nats",
+    "neighbour_disagreement": "LEMoN: distance of image and caption, and of each from what similar pairs have",
+    "neg_clip_loss": "similarity less what image and caption score with a batch of others (negCLIPLoss)",
+    "rank_correlation": "REPAIR: rank correlation of the pair's distances to reference images and reference captions",
+    "topology": "GSC: do similarities to reference images and to reference captions have the same pattern",
+    "negative_impact": "NPC: loss of the nearest certainly clean pairs before over after learning this pair; below 1 "
+    "it harms them",
+    "osa": "OSA: similarity above that of shuffled pairs, 0 below",
 }
 
 NOISE_SCHEMA = pa.schema(
     [
         pa.field("signals", SIGNALS_TYPE),
         pa.field("noise_prob", pa.float32(), metadata=HIGHER_IS_NOISIER),
+        pa.field("noise_rank", pa.float32(), metadata=HIGHER_IS_NOISIER),
         pa.field("label", pa.string()),
+        pa.field("smoothing", pa.float32(), metadata=HIGHER_IS_NOISIER),
+        pa.field("margin_image", pa.float32(), metadata=HIGHER_IS_CLEANER),
+        pa.field("margin_text", pa.float32(), metadata=HIGHER_IS_CLEANER),
+        pa.field("weight", pa.float32(), metadata=HIGHER_IS_CLEANER),
         pa.field("fold", pa.int8()),
+    ]
+)
+
+DUPLICATES_SCHEMA = pa.schema(
+    [
+        pa.field("duplicate_of", pa.string()),
+        pa.field("near_duplicate_cluster", pa.string()),
     ]
 )
 
@@ -93,11 +124,19 @@ ANNOTATION_SCHEMA = pa.schema(
         SOURCE_SCHEMA.field("key"),
         SOURCE_SCHEMA.field("caption"),
         NOISE_SCHEMA.field("noise_prob"),
+        NOISE_SCHEMA.field("noise_rank"),
         NOISE_SCHEMA.field("label"),
         SOURCE_SCHEMA.field("status"),
         SOURCE_SCHEMA.field("error"),
+        SOURCE_SCHEMA.field("fields"),
         NOISE_SCHEMA.field("signals"),
+        NOISE_SCHEMA.field("smoothing"),
+        NOISE_SCHEMA.field("margin_image"),
+        NOISE_SCHEMA.field("margin_text"),
+        NOISE_SCHEMA.field("weight"),
         NOISE_SCHEMA.field("fold"),
+        DUPLICATES_SCHEMA.field("duplicate_of"),
+        DUPLICATES_SCHEMA.field("near_duplicate_cluster"),
         SOURCE_SCHEMA.field("duplicate_key"),
         SOURCE_SCHEMA.field("caption_bytes"),
         pa.field("width", pa.int32()),
@@ -113,10 +152,23 @@ COLUMN_DESCRIPTIONS: dict[str, str] = {
     "key": "the pair's key as it came",
     "caption": "the caption as it came; null where there is none or it is not valid UTF-8",
     "noise_prob": "probability in [0, 1] that image and caption grossly mismatch; null where status is not ok",
+    "noise_rank": "share of pairs that seem cleaner, in [0, 1]: an order of all pairs that holds for near misses too; "
+    "null where status is not ok",
     "label": "clean, uncertain or noisy, by noise_prob and the configured thresholds; null where status is not ok",
     "status": "why the pair can or cannot be used",
     "error": "what is wrong, in words; null where status is ok",
+    "fields": "fields of the input named in input.keep, as text, in that order, without those that are null; null "
+    "where input.keep names none",
     "signals": "what noise_prob comes from, each in its published orientation",
+    "smoothing": "hint for trainers, NLIP's label smoothing: omega = lambda * noise_prob",
+    "margin_image": "hint for trainers, dynamic margin of a ranking loss with an image as anchor (after DSDMR), in "
+    "[0, 0.3]",
+    "margin_text": "hint for trainers, the same with a caption as anchor, in [0, 0.2]",
+    "weight": "hint for trainers, NPC's confidence: 1, or tanh of signals.negative_impact where that is below 1",
+    "duplicate_of": "row_id of the first pair with the same picture bytes and the same caption; null for that one and "
+    "for pairs that occur once",
+    "near_duplicate_cluster": "16 hex digits shared by all pairs whose pictures are the same or nearly the same; null "
+    "where no other pair shares it",
     "fold": "cross-fitting fold: the pair's scores come from models that saw nothing of this fold",
     "duplicate_key": "another pair of the same shard has the same key; both are kept",
     "caption_bytes": "the caption's bytes where they are not valid UTF-8, else null",

@@ -77,6 +77,7 @@ def _column(field: pa.Field, description: str) -> dict[str, Any]:
 def _json_type(field: pa.Field) -> dict[str, Any]:
     kinds = (
         (pa.types.is_struct, "object"),
+        (pa.types.is_list, "array"),
         (pa.types.is_boolean, "boolean"),
         (pa.types.is_integer, "integer"),
         (pa.types.is_floating, "number"),

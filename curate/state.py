@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from curate.errors import InputError
-from curate.plan import Plan, RowStep
+from curate.plan import FitStep, Plan, RowStep
 from curate.run import StepReport
 from curate.store import RunStore
 
@@ -51,8 +51,10 @@ def estimate_seconds(plan: Plan) -> dict[str, float]:
     for step in plan.steps:
         if isinstance(step, RowStep):
             rows, timed = sum(task.part.rows for task in plan.tasks(step)), step.name
-        else:
+        elif isinstance(step, FitStep):
             rows, timed = min(plan.manifest.rows, step.fit_rows), f"{step.name} fit"
+        else:
+            rows, timed = plan.manifest.rows, step.name
         if timed in per_row:
             seconds[timed] = per_row[timed] * rows
     return seconds

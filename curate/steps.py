@@ -19,7 +19,7 @@ from curate.schema import annotation_table
 from curate.sources.base import Part, Shard, Source
 from curate.stages.decode import Decode, DecodeOptions
 from curate.stages.embed import Embed
-from curate.stages.noise import Noise
+from curate.stages.noise import Noise, NoiseColumns
 from curate.store import RunStore, part_file
 
 log = logging.getLogger(__name__)
@@ -127,8 +127,8 @@ class NoiseWork:
 
     run: str
     fit: str
-    clean_below: float
-    noisy_above: float
+    how: NoiseColumns
+    by: str | None = None
     device: str = "cpu"
     _stage: Noise | None = field(default=None, repr=False, compare=False)
 
@@ -139,11 +139,12 @@ class NoiseWork:
         """Load the noise model."""
         if self._stage is None:
             model = NoiseModel.from_bytes(read_artifact(RunStore(self.run), self.fit))
-            self._stage = Noise(model, self.clean_below, self.noisy_above)
+            self._stage = Noise(model, self.how, self.by)
 
     def head(self, task: PartTask) -> pa.Table:
         """The columns that the stage requires, from the embed step."""
-        return RunStore(self.run).read_table(part_file("embed", task.number), Noise.requires)
+        columns = Noise.requires if self.by is None else (*Noise.requires, "fields")
+        return RunStore(self.run).read_table(part_file("embed", task.number), columns)
 
     def body(self, table: pa.Table) -> pa.Table:
         """The noise columns."""

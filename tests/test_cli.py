@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pandas as pd
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pytest
 
 from curate.cli import _share, main
 from tests.corpus import make_pairs, write_shard
+from tests.tiny import tiny_model
 
 
 @pytest.fixture
@@ -74,7 +76,24 @@ def test_plan_tells_what_is_to_do(curate, pipeline):
     assert "not measured yet" not in out
     curate("run", pipeline.file(), "--quiet")
     code, out, _ = curate("plan", pipeline.file())
-    assert out.count("nothing to do") == 4
+    assert out.count("nothing to do") == 5
+
+
+def test_fits_from_a_run_annotates_and_from_no_run_is_your_input(curate, finished, pipeline, tmp_path):
+    assert curate("plan", pipeline.file(), "--fits-from", finished.output)[0] == 0
+    code, _, told = curate("run", pipeline.file(), "--fits-from", finished.output, "--quiet")
+    assert (code, told) == (0, "")
+    assert pipeline.contents() == finished.contents()
+    code, _, told = curate("run", pipeline.file(), "--fits-from", tmp_path / "nothing")
+    assert code == 2
+    assert "no finished noise fit there" in told
+
+
+def test_fits_of_another_encoder_are_your_input(curate, finished, pipeline, tmp_path):
+    pipeline.raw["encoder"] = asdict(tiny_model(tmp_path / "other-model", seed=1))
+    code, _, told = curate("run", pipeline.file(), "--fits-from", finished.output)
+    assert code == 2
+    assert "weights_sha256" in told
 
 
 def test_inspect_shows_a_run_and_one_pair_in_full(curate, finished, tmp_path):

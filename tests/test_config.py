@@ -3,6 +3,7 @@
 import contextlib
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,10 +59,48 @@ def test_a_stage_that_is_not_named_does_not_run():
         ("- embed", "- noise\n  - embed", "is given twice"),
         ("- embed", "- [embed]", "p.yaml:5: stages: each is a name, or one name with options"),
         ("{model", "{1: x, model", "p.yaml:3: keys must be plain words"),
+        ("folds: 4", "signals: [topolgy]", "p.yaml:6: stages.noise.signals: input should be 'clip_similarity', "),
+        ("folds: 4", "signals: []", "p.yaml:6: stages.noise.signals: name at least one signal, and each once"),
+        ("folds: 4", "signals: [osa, osa]", "p.yaml:6: stages.noise.signals: name at least one signal, and each once"),
+        ("folds: 4", "signals: some", "p.yaml:6: stages.noise.signals: input should be 'default' or 'all'"),
+        ("folds: 4", "mixture: gauss", "p.yaml:6: stages.noise.mixture: input should be 'default', 'null', 'gmm' or"),
+        ("folds: 4", "mixture: {kind: gauss}", "p.yaml:6: stages.noise.mixture.kind: input should be 'default', "),
+        ("folds: 4", "mixture: {kid: gmm}", "p.yaml:6: stages.noise.mixture.kid: unknown key; did you mean 'kind'?"),
+        ("folds: 4", "mixture: {min_pairs: 3}", "p.yaml:6: stages.noise.mixture.min_pairs: input should be greater"),
+        (
+            "folds: 4",
+            "mixture: {by: language}",
+            "p.yaml:6: stages.noise.mixture.by: 'language' is not kept: add it to input.keep: [language]",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_line(old, new, expected):
     assert expected in complaint(GOOD.replace(old, new))
+
+
+@pytest.mark.parametrize("signals", ["default", "all", "[topology]", "[osa, itc_loss]"])
+def test_signals_are_a_choice_or_a_list_in_the_order_given(signals):
+    config = parse_config(GOOD.replace("folds: 4", f"signals: {signals}"), "p.yaml")
+    assert config.stages.noise.signals == yaml.safe_load(signals)
+
+
+@pytest.mark.parametrize(
+    ("mixture", "kind", "min_pairs"),
+    [("gmm", "gmm", 500), ("{kind: beta}", "beta", 500), ("{min_pairs: 60}", "default", 60), ("{}", "default", 500)],
+)
+def test_a_mixture_is_a_kind_alone_or_with_its_options(mixture, kind, min_pairs):
+    found = parse_config(GOOD.replace("folds: 4", f"mixture: {mixture}"), "p.yaml").stages.noise.mixture
+    assert (found.kind, found.by, found.min_pairs) == (kind, None, min_pairs)
+
+
+def test_strata_are_by_a_kept_field():
+    kept = GOOD.replace("webdataset, ", "webdataset, keep: [source, language], ")
+    for spelled in ("{by: language}", "{kind: gmm, by: language, min_pairs: 50}"):
+        text = kept.replace("folds: 4", f"mixture: {spelled}")
+        assert parse_config(text, "p.yaml").stages.noise.mixture.by == "language"
+    override = "stages.noise.mixture.by=language"
+    assert parse_config(kept, "p.yaml", [override]).stages.noise.mixture.by == "language"
+    assert complaint(GOOD, [override]).startswith(f"--set {override}: stages.noise.mixture.by: 'language' is not kept")
 
 
 def test_all_mistakes_are_told_at_once():

@@ -5,6 +5,7 @@ import pytest
 from curate.errors import CurateError, InputError
 from curate.run import RayRunner, share_out
 from tests.conftest import Pipeline
+from tests.test_run import noise_by_key, shuffled_corpus
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,13 @@ def test_ray_goes_on_where_local_stopped(finished, ray_runner, tmp_path):
     heard = other.run(runner=ray_runner)
     assert sorted(heard.parts) == [("embed", 1), ("embed", 6)]
     assert other.contents() == finished.contents()
+
+
+def test_ray_changes_no_bit_of_any_pair_in_another_order(finished, ray_runner, tmp_path):
+    other = Pipeline(shuffled_corpus(tmp_path / "shuffled"), tmp_path / "ray", finished.raw["encoder"])
+    other.raw["input"]["part_rows"] = 60
+    other.run(runner=ray_runner)
+    assert noise_by_key(other) == noise_by_key(finished)
 
 
 def test_an_address_without_a_cluster_is_told_at_once():

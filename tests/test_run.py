@@ -1,18 +1,21 @@
 """What a run promises: one row per pair, nothing done twice, the same bytes however it is carried out."""
 
 import json
+import random
 import re
 import shutil
 import socket
+import struct
 
 import fsspec
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from curate.errors import CurateError, InputError
 from curate.run import LocalRunner
-from curate.schema import ANNOTATION_SCHEMA
+from curate.schema import ANNOTATION_SCHEMA, NOISE_SCHEMA
 from curate.store import METADATA_KEY
 from tests.conftest import Pipeline
 from tests.corpus import make_pairs, write_corpus, write_shard
@@ -35,6 +38,32 @@ def touched(pipeline, before):
 
 def times(pipeline):
     return {name: (pipeline.output / name).stat().st_mtime_ns for name in pipeline.contents()}
+
+
+def shuffled_corpus(folder):
+    """The pairs of the finished run, each with its key, in another order and other shards."""
+    pairs = list(enumerate(make_pairs(160)))
+    random.Random(3).shuffle(pairs)
+    for shard, taken in enumerate((pairs[:15], pairs[15:100], pairs[100:])):
+        members = [(f"{n:09d}.{ext}", data) for n, (i, c) in taken for ext, data in (("png", i), ("txt", c.encode()))]
+        write_shard(folder / f"{shard}.tar", members)
+    return folder
+
+
+def noise_by_key(pipeline):
+    """Every noise column and cluster of each pair, floats as their bits."""
+    table = pq.read_table(pipeline.output / "annotations").sort_by("key")
+    assert table.num_rows == 160
+    names = [*NOISE_SCHEMA.names, "near_duplicate_cluster"]
+    return {name: as_bits(table.column(name).combine_chunks()) for name in ["key", *names]}
+
+
+def as_bits(array):
+    if pa.types.is_struct(array.type):
+        return {field.name: as_bits(array.field(field.name)) for field in array.type}
+    if pa.types.is_floating(array.type):
+        return [None if value is None else struct.pack("<d", value) for value in array.to_pylist()]
+    return array.to_pylist()
 
 
 def test_every_pair_is_annotated_once_in_input_order(finished):
@@ -81,7 +110,7 @@ def test_losing_the_state_folder_loses_nothing(copied):
 
 def test_leftovers_of_a_killed_run_are_removed(copied):
     contents = copied.contents()
-    for folder in ("", "_state", "embed", "noise", "annotations", "artifacts/noise"):
+    for folder in ("", "_state", "embed", "noise", "duplicates", "annotations", "artifacts/noise"):
         (copied.output / folder / ".tmp-1-part-00000000.parquet").write_bytes(b"half")
     copied.run()
     assert copied.contents() == contents
@@ -112,7 +141,8 @@ def test_another_threshold_redoes_only_what_hangs_on_it(copied):
 def test_another_seed_does_not_embed_again(copied):
     heard = copied.run("seed=1")
     assert {name for name, _ in heard.parts} == {"noise", "annotations"}
-    assert [report.name for report in heard.steps if report.rows] == ["noise fit", "noise", "annotations"]
+    redone = [report.name for report in heard.steps if report.rows]
+    assert redone == ["noise fit", "noise", "duplicates", "annotations"]
 
 
 def test_a_touched_shard_with_the_same_content_costs_nothing(copied):
@@ -167,13 +197,12 @@ def test_no_file_names_a_path_or_the_machine(finished):
         assert not name.endswith((".parquet", ".json")) or not forbidden.search(facts.decode()), name
 
 
-def test_part_size_changes_no_probability(finished, tmp_path):
-    other = Pipeline(tmp_path, tmp_path / "run", finished.raw["encoder"])
-    other.raw["input"] = {**finished.raw["input"], "part_rows": 1000}
-    other.run()
-    one, two = (pd.read_parquet(run.output / "annotations") for run in (finished, other))
-    pd.testing.assert_series_equal(one.noise_prob, two.noise_prob, rtol=0, atol=1e-5)
-    assert one.fold.equals(two.fold)
+@pytest.mark.parametrize(("part_rows", "workers"), [(1000, 1), (7, 4)])
+def test_neither_order_nor_part_size_nor_workers_change_a_bit_of_any_pair(finished, tmp_path, part_rows, workers):
+    other = Pipeline(shuffled_corpus(tmp_path / "shuffled"), tmp_path / "run", finished.raw["encoder"])
+    other.raw["input"]["part_rows"] = part_rows
+    other.run(runner=LocalRunner(workers))
+    assert noise_by_key(other) == noise_by_key(finished)
 
 
 @pytest.mark.parametrize(("limit", "rows"), [(130, 145), (20, 20)])

@@ -1,4 +1,4 @@
-"""The sample is the same rows whatever the order, the parts and the rest of the corpus are."""
+"""The sample is the same pairs whatever the order, the parts and the rest of the corpus are."""
 
 import uuid
 
@@ -7,75 +7,100 @@ import pyarrow as pa
 import pytest
 
 from curate.errors import CurateError
-from curate.noise.grouping import hash_strings
+from curate.noise.fit import MOST_COPIES
+from curate.noise.model import identities
 from curate.sampling import draw_sample
+from curate.schema import FIELDS_TYPE
 from curate.store import RunStore, part_file
 
-ROWS = [f"shard.tar:{number}" for number in range(40)]
+ROWS = list(range(40))
 UNUSABLE = set(ROWS[5:12])
+USABLE = [row for row in ROWS if row not in UNUSABLE]
 
 
 def store_with(parts):
+    """Parts of numbered pairs: picture, caption, embeddings and the field `site` tell the number."""
     store = RunStore(f"memory://{uuid.uuid4().hex}")
     for number, rows in enumerate(parts):
-        usable = [row not in UNUSABLE for row in rows]
-        value = [float(row.split(":")[1]) for row in rows]
+        fine = [row not in UNUSABLE for row in rows]
+        fields = [[{"name": "site", "value": f"site {row % 3}"}] if row % 4 else [] for row in rows]
         table = pa.table(
             {
-                "row_id": rows,
-                "status": ["ok" if fine else "corrupt_image" for fine in usable],
-                "image_sha256": [f"{v}" if fine else None for v, fine in zip(value, usable, strict=True)],
-                "image_embedding": embedding(
-                    [[v, 1] if fine else None for v, fine in zip(value, usable, strict=True)]
-                ),
-                "text_embedding": embedding([[v, 2] if fine else None for v, fine in zip(value, usable, strict=True)]),
+                "image_sha256": [f"sha {row}" if good else None for row, good in zip(rows, fine, strict=True)],
+                "caption": [f"caption {row}" for row in rows],
+                "status": ["ok" if good else "corrupt_image" for good in fine],
+                "image_embedding": embedding(rows, fine, 1),
+                "text_embedding": embedding(rows, fine, 2),
+                "fields": pa.array(fields, FIELDS_TYPE),
             }
         )
         store.write_table(part_file("embed", number), table, {})
     return store
 
 
-def embedding(rows):
-    return pa.array(rows, pa.list_(pa.float16()))
+def embedding(rows, fine, mark):
+    return pa.array(
+        [[row, mark] if good else None for row, good in zip(rows, fine, strict=True)], pa.list_(pa.float16())
+    )
 
 
-def rows_of(sample):
-    return sorted(sample.row_ids)
+def drawn(parts, most, seed=0, **options):
+    sample = draw_sample(store_with(parts), range(len(parts)), most, seed, joint_space=False, **options)
+    return sample, sorted(int(caption.split()[1]) for caption in sample.captions)
 
 
-def test_every_usable_row_is_taken_where_there_is_room():
-    sample = draw_sample(store_with([ROWS]), [0], 1000, seed=0, joint_space=False)
-    assert rows_of(sample) == sorted(set(ROWS) - UNUSABLE)
+def hash_of(row, seed):
+    return int(identities([f"sha {row}"], [f"caption {row}"], seed)[0])
+
+
+def test_every_usable_pair_is_taken_where_there_is_room():
+    assert drawn([ROWS], 1000)[1] == USABLE
 
 
 @pytest.mark.parametrize("most", [1, 7, 32, 33])
-def test_the_sample_holds_the_rows_with_the_smallest_hashes(most):
-    sample = draw_sample(store_with([ROWS]), [0], most, seed=3, joint_space=False)
-    usable = sorted(set(ROWS) - UNUSABLE)
-    smallest = np.argsort(hash_strings(usable, 3))[:most]
-    assert rows_of(sample) == sorted(usable[position] for position in smallest)
+def test_the_sample_holds_the_pairs_with_the_smallest_hashes(most):
+    expected = sorted(USABLE, key=lambda row: hash_of(row, 3))[:most]
+    assert drawn([ROWS], most, seed=3)[1] == sorted(expected)
 
 
 def test_parts_and_row_order_change_nothing():
-    one = draw_sample(store_with([ROWS]), [0], 10, seed=1, joint_space=False)
-    other = draw_sample(store_with([ROWS[::-1][:13], ROWS[::-1][13:14], ROWS[::-1][14:]]), [0, 1, 2], 10, 1, False)
-    assert rows_of(one) == rows_of(other)
+    back = ROWS[::-1]
+    assert drawn([ROWS], 10)[1] == drawn([back[:13], back[13:14], back[14:]], 10)[1]
 
 
-def test_rows_keep_their_own_embeddings():
+@pytest.mark.parametrize("most", [3, 8, 9, 12, 30])
+@pytest.mark.parametrize("copied", ["first", "middle"])
+def test_a_pair_that_occurs_often_takes_the_room_of_eight_and_the_bound_holds(most, copied):
+    ordered = sorted(USABLE, key=lambda row: hash_of(row, 0))
+    often = ordered[0 if copied == "first" else 6]
+    room = [row for row in ordered for _ in range(MOST_COPIES if row == often else 1)]
+    one = [often] * 30 + ROWS
+    cut = [[often] * 3, ROWS[20:], [often] * 20, ROWS[:20], [often] * 7]
+    assert drawn([one], most)[1] == drawn(cut, most)[1] == sorted(room[:most])
+
+
+def test_pairs_keep_their_own_embeddings():
     sample = draw_sample(store_with([ROWS[:20], ROWS[20:]]), [0, 1], 15, seed=1, joint_space=True)
-    numbers = np.array([int(row.split(":")[1]) for row in sample.row_ids])
+    numbers = [int(caption.split()[1]) for caption in sample.captions]
     assert sample.joint_space
+    assert sample.strata is None
+    assert sample.image.dtype == np.float32
     assert sample.image.tolist() == [[number, 1] for number in numbers]
     assert sample.text.tolist() == [[number, 2] for number in numbers]
-    assert sample.image_hash.tolist() == hash_strings([f"{float(number)}" for number in numbers]).tolist()
+    assert sample.image_sha256 == [f"sha {number}" for number in numbers]
 
 
-def test_another_seed_draws_other_rows():
-    store = store_with([ROWS])
-    assert rows_of(draw_sample(store, [0], 10, 0, False)) != rows_of(draw_sample(store, [0], 10, 1, False))
+def test_strata_are_the_values_of_a_kept_field():
+    sample, _ = drawn([ROWS[:20], ROWS[20:]], 15, by="site")
+    numbers = [int(caption.split()[1]) for caption in sample.captions]
+    assert sample.strata == [f"site {number % 3}" if number % 4 else None for number in numbers]
+    assert drawn([ROWS], 15, by="absent")[0].strata == [None] * 15
+
+
+def test_another_seed_draws_other_pairs():
+    assert drawn([ROWS], 10, seed=0)[1] != drawn([ROWS], 10, seed=1)[1]
 
 
 def test_a_corpus_without_a_usable_pair_is_told():
     with pytest.raises(CurateError, match="not one pair is usable"):
-        draw_sample(store_with([sorted(UNUSABLE)]), [0], 10, 0, False)
+        drawn([sorted(UNUSABLE)], 10)

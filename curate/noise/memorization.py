@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.noise.similarity import Floats, Pairs, against_bank, centred_unit_rows, map_rows, unit_rows
+from curate.noise.agreement import Projected
+from curate.noise.features import Features
+from curate.noise.grouping import near
+from curate.noise.similarity import NEAR_TEXT_COSINE, Floats, unit_rows
 
 if TYPE_CHECKING:
     import torch
@@ -25,31 +28,25 @@ LEARNING_RATE = 1e-3
 
 @dataclass(frozen=True)
 class Heads:
-    """Linear heads over frozen embeddings, z = L2(L2(L2(x) - mean) W), and the pairs they are contrasted with.
+    """Linear heads over frozen features, z = L2(x W): a view, but one that was trained on the pairs it scores.
 
     Attributes:
-        image_mean, text_mean: of the L2-normalised sample, float32 [dv], [dt].
-        image_map, text_map: W, float32 [dv, 256], [dt, 256].
-        negatives: at most 1,024 pairs of the sample in the heads' space.
+        image_map, text_map: W, float32 [q, 256], [dt, 256].
     """
 
-    image_mean: Floats
-    text_mean: Floats
     image_map: Floats
     text_map: Floats
-    negatives: Pairs
 
-    def pairs(self, image: Floats, text: Floats, sketch: Floats) -> Pairs:
-        """Embeddings in the heads' space."""
-        return Pairs(
-            map_rows(lambda chunk: unit_rows(centred_unit_rows(chunk, self.image_mean) @ self.image_map), image),
-            map_rows(lambda chunk: unit_rows(centred_unit_rows(chunk, self.text_mean) @ self.text_map), text),
-            sketch,
-            unit_rows(text),
-        )
+    def image(self, features: Features) -> Floats:
+        """See `View`."""
+        return unit_rows(features.image @ self.image_map)
+
+    def text(self, features: Features) -> Floats:
+        """See `View`."""
+        return unit_rows(features.text @ self.text_map)
 
 
-def itc_loss(pairs: Pairs, negatives: Pairs) -> Floats:
+def itc_loss(pairs: Projected, features: Features, negatives: Projected, negative_features: Features) -> Floats:
     """NLIP's per-pair loss (Huang et al., AAAI 2023, arXiv 2212.07086), against fixed negatives.
 
     l_i = 1/2 (-log softmax_j(s_ij / tau)[i] - log softmax_j(s_ji / tau)[i]), tau = .07, j over the pair itself and all
@@ -57,15 +54,17 @@ def itc_loss(pairs: Pairs, negatives: Pairs) -> Floats:
 
     Pairs of the sample were trained on, as published. For pairs outside it the heads have memorized nothing: their
     loss is a held-out loss, on the whole larger, and only comparable with that of other pairs outside the sample.
+
+    Args:
+        pairs, features: a chunk of pairs in the heads' space and their features.
+        negatives, negative_features: likewise of the fixed negatives.
     """
     own = pairs.similarity() / np.float32(TEMPERATURE)
-    loss = np.empty(len(pairs), dtype=np.float32)
-    for part, compared in against_bank(pairs, negatives):
-        count = part.stop - part.start
-        for_image = _log_sum_exp(own[part], compared.to_texts[:count] / np.float32(TEMPERATURE))
-        for_text = _log_sum_exp(own[part], compared.to_images[:count] / np.float32(TEMPERATURE))
-        loss[part] = np.float32(0.5) * (for_image + for_text) - own[part]
-    return np.maximum(loss, np.float32(0))
+    twin = near(features.sketch, negative_features.sketch)
+    twin |= features.caption @ negative_features.caption.T > NEAR_TEXT_COSINE
+    to_texts, to_images = pairs.image @ negatives.text.T, pairs.text @ negatives.image.T
+    logged = [_log_sum_exp(own, np.where(twin, -np.inf, s / np.float32(TEMPERATURE))) for s in (to_texts, to_images)]
+    return np.maximum(np.float32(0.5) * (logged[0] + logged[1]) - own, np.float32(0))
 
 
 def _log_sum_exp(own: Floats, others: Floats) -> Floats:
@@ -75,22 +74,16 @@ def _log_sum_exp(own: Floats, others: Floats) -> Floats:
     return logged
 
 
-def warm_up(
-    image: Floats, text: Floats, image_mean: Floats, text_mean: Floats, epochs: int, seed: int
-) -> tuple[Floats, Floats]:
+def warm_up(image: Floats, text: Floats, epochs: int, seed: int) -> Heads:
     """Train both heads with plain InfoNCE on the noisy sample, every pair trusted alike (NLIP's warm-up).
 
     Adam, learning rate 1e-3, batches of 512, temperature .07 fixed, single thread, own generator.
-    O(epochs n (dv + dt + 512) 256).
+    O(epochs n (q + dt + 512) 256).
 
     Args:
-        image, text: embeddings, float32 [n, dv], [n, dt].
-        image_mean, text_mean: of the L2-normalised rows, float32 [dv], [dt].
+        image, text: features, float32 [n, q], [n, dt].
         epochs: passes over the sample; see the module's warning.
         seed: of initial weights and batch order.
-
-    Returns:
-        float32 [dv, 256], [dt, 256].
     """
     import torch
 
@@ -103,10 +96,8 @@ def warm_up(
         for _ in range(epochs):
             for batch in torch.randperm(len(image), generator=generator).split(BATCH):  # type: ignore[no-untyped-call]
                 rows = batch.numpy()
-                images = torch.from_numpy(centred_unit_rows(image[rows], image_mean))
-                texts = torch.from_numpy(centred_unit_rows(text[rows], text_mean))
-                z = torch.nn.functional.normalize(images @ heads[0], dim=1)
-                u = torch.nn.functional.normalize(texts @ heads[1], dim=1)
+                z = torch.nn.functional.normalize(torch.from_numpy(image[rows]) @ heads[0], dim=1)
+                u = torch.nn.functional.normalize(torch.from_numpy(text[rows]) @ heads[1], dim=1)
                 scores, own = z @ u.T / TEMPERATURE, torch.arange(len(batch))
                 loss = torch.nn.functional.cross_entropy(scores, own) + torch.nn.functional.cross_entropy(
                     scores.T, own
@@ -114,7 +105,7 @@ def warm_up(
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
-        return heads[0].detach().numpy().copy(), heads[1].detach().numpy().copy()
+        return Heads(*(head.detach().numpy().copy() for head in heads))
     finally:
         torch.set_num_threads(threads)
 

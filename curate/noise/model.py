@@ -3,33 +3,49 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from curate.noise.crossfit import FoldModel, Projection
-from curate.noise.grouping import NEAR_IMAGE_DISTANCE, Bools, Hashes, Sketch, half_norms, hash_strings
-from curate.noise.memorization import Heads, itc_loss
+from curate.noise.agreement import Projected
+from curate.noise.arrays import Arrays, pack, unpack
+from curate.noise.crossfit import Cca
+from curate.noise.evidence import Columns, FoldEvidence, Published, ReferenceSet
+from curate.noise.features import Features, Reducer
+from curate.noise.fusion import Fusion
+from curate.noise.grouping import NEAR_IMAGE_DISTANCE, Bools, Hashes, half_norms, hash_strings
+from curate.noise.joint import ResidualAdapter, ZeroShot
+from curate.noise.kernel_ridge import KernelRidge, RidgeToImage, RidgeToText
+from curate.noise.memorization import Heads
 from curate.noise.mixture import Posterior
-from curate.noise.similarity import (
-    Floats,
-    HubCorrection,
-    Pairs,
-    centred_unit_rows,
-    clip_similarity,
-    map_rows,
-    padded,
-    padded_chunks,
-    unit_rows,
-)
+from curate.noise.neighbour_regression import NeighbourRegression, NeighboursToImage, NeighboursToText
+from curate.noise.rank import Rank
+from curate.noise.signals import CROSSFIT, HIGHER_IS_NOISIER, JOINT_ONLY, SignalName
+from curate.noise.similarity import Floats, padded, padded_chunks
+from curate.noise.views import View
 
 Folds = NDArray[np.int8]
+Positions = NDArray[np.int32]
 ARRAYS_FILE = "noise.safetensors"
 META_FILE = "noise.json"
+CROSSFIT_VIEWS = 5
+
+
+def identities(image_sha256: Sequence[str], captions: Sequence[str], seed: int) -> Hashes:
+    """Seeded hashes of what a pair is: its picture and its caption, not where it stands. uint64 [n]."""
+    return hash_strings(
+        (f"{picture}\0{caption}" for picture, caption in zip(image_sha256, captions, strict=True)), seed
+    )
+
+
+def copy_numbers(ascending: Hashes) -> NDArray[np.intp]:
+    """For sorted hashes, how many equal ones stand before each; [n]."""
+    return np.arange(len(ascending)) - np.searchsorted(ascending, ascending)
 
 
 @dataclass(frozen=True)
@@ -37,24 +53,23 @@ class KnownRows:
     """The sample: which fold each of its rows belongs to and which models were trained on it. Sorted by `key`.
 
     Attributes:
-        key: seeded hash of row_id, uint64 [n].
-        image_hash: hash of the picture's checksum; a row_id met again with another picture is another row. uint64 [n].
+        key: `identities`; equal pairs have equal ones, and one fold. uint64 [n].
         fold: int8 [n].
-        sketch: fingerprint of the picture, float32 [n, s].
+        sketch: fingerprint of the picture, values that half precision holds, float32 [n, s].
         trained: whether the model of each fold was trained on the row, bool [n, folds].
     """
 
     key: Hashes
-    image_hash: Hashes
     fold: Folds
     sketch: Floats
     trained: Bools
 
-    def lookup(self, keys: Hashes, image_hashes: Hashes) -> Folds:
+    stored_in_half: ClassVar[bool] = True
+
+    def lookup(self, keys: Hashes) -> Folds:
         """Fold of every row that is in the sample, -1 for all others; int8 [m]."""
         place = np.minimum(np.searchsorted(self.key, keys), len(self.key) - 1)
-        known = (self.key[place] == keys) & (self.image_hash[place] == image_hashes)
-        return np.where(known, self.fold[place], np.int8(-1)).astype(np.int8)
+        return np.where(self.key[place] == keys, self.fold[place], np.int8(-1)).astype(np.int8)
 
     def fold_without_twins(self, sketch: Floats) -> Folds:
         """Fold for rows outside the sample with a near-duplicate picture inside it; -1 where nothing is near. int8
@@ -79,161 +94,271 @@ class KnownRows:
 
 
 @dataclass(frozen=True)
+class FoldModel:
+    """What scores the pairs of one fold; nothing in it was trained on them.
+
+    Attributes:
+        cca, to_text, to_image: cross-fitted views.
+        neighbour_weights: how far each row of the sample's features counts as a neighbour, 0 where the fold must not
+            see it, float32 [r].
+        text_mean, image_mean: weighted means of those rows' features.
+        adapter: of the towers' own space, where they have one.
+        bank: rows of the sample's features that the fold's pairs are compared with, int32 [b].
+        banks: the bank in each view.
+        neighbours: references of LEMoN, where asked for.
+        published: references of the other published signals.
+        null_mean, null_sd: over shuffled pairs, of the views' columns and of the singles that are evidence, float32.
+    """
+
+    cca: Cca
+    to_text: KernelRidge
+    to_image: KernelRidge
+    neighbour_weights: Floats
+    text_mean: Floats
+    image_mean: Floats
+    adapter: ResidualAdapter | None
+    bank: Positions
+    banks: tuple[Projected, ...]
+    neighbours: ReferenceSet | None
+    published: Published | None
+    null_mean: Floats
+    null_sd: Floats
+
+    def views(self, sample: Features) -> list[View]:
+        """Joint ones first."""
+        return fold_views(
+            self.adapter,
+            self.cca,
+            self.to_text,
+            self.to_image,
+            NeighbourRegression(sample.image_unit, sample.text, self.neighbour_weights, self.text_mean),
+            NeighbourRegression(sample.text, sample.image, self.neighbour_weights, self.image_mean),
+        )
+
+    def standardised(self, columns: Floats) -> Floats:
+        """The first columns in standard deviations of shuffled pairs: 0 is a typical gross mismatch. float32."""
+        return (columns[:, : len(self.null_mean)] - self.null_mean) / self.null_sd
+
+
+def fold_views(
+    adapter: ResidualAdapter | None,
+    cca: Cca,
+    to_text: KernelRidge,
+    to_image: KernelRidge,
+    neighbours_to_text: NeighbourRegression,
+    neighbours_to_image: NeighbourRegression,
+) -> list[View]:
+    """The views in the order of `Columns`."""
+    joint: list[View] = [] if adapter is None else [ZeroShot(), adapter]
+    return [
+        *joint,
+        cca,
+        RidgeToText(to_text),
+        RidgeToImage(to_image),
+        NeighboursToText(neighbours_to_text),
+        NeighboursToImage(neighbours_to_image),
+    ]
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """The posterior of pairs that share a value of the column `mixture.by`."""
+
+    posterior: Posterior
+
+
+@dataclass(frozen=True)
 class Scores:
-    """What is known of every row: float32 [n] each, `fold` int8 [n]. See `curate.stages.noise` for the directions."""
+    """What is known of every row.
+
+    Attributes:
+        fold: int8 [n].
+        signals: each in its published orientation, float32 [n]; those that were not computed are absent.
+        noise_prob: in [0, 1], float32 [n].
+        noise_rank: in [0, 1], higher is noisier, float32 [n].
+    """
 
     fold: Folds
-    clip_similarity: Floats | None
-    clip_csls: Floats | None
-    crossfit_similarity: Floats
-    crossfit_csls: Floats
-    itc_loss: Floats
+    signals: dict[SignalName, Floats]
     noise_prob: Floats
+    noise_rank: Floats
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Everything a pair is compared with, as arrays. A few dozen MB to a few hundred.
+
+    Attributes:
+        reducer: embeddings -> features.
+        known: the sample's rows.
+        sample: features of its first rows, which banks and references are taken from.
+        heads, negatives: for the memorization signal; the negatives are the first rows of `sample`.
+        folds: one model per fold.
+        fusion: evidence -> score, over the columns of `evidence`.
+        evidence: which columns noise_prob is made of, int32.
+        posterior: score -> noise probability, of all pairs.
+        rank: score -> noise_rank.
+        strata: posteriors of their own, in the order of `NoiseModel.strata`.
+    """
+
+    reducer: Reducer
+    known: KnownRows
+    sample: Features
+    heads: Heads
+    negatives: Projected
+    folds: tuple[FoldModel, ...]
+    fusion: Fusion
+    evidence: Positions
+    posterior: Posterior
+    rank: Rank
+    strata: tuple[Stratum, ...]
 
 
 @dataclass(frozen=True)
 class NoiseModel:
-    """Everything a pair is compared with. A few dozen MB; the bytes depend on sample, options and seed alone.
+    """The fitted arrays and what they mean. The bytes depend on sample, options and seed alone.
 
     Attributes:
         seed: of all hashes.
-        sketch: fingerprints pictures.
-        known: the sample's rows.
-        folds: one model per fold.
-        heads: for the memorization signal.
-        joint: hub correction of the raw cosine where the towers share a space, and the posterior rests on it; else
-        None.
-        posterior: standardised score -> noise probability.
+        fitted: the arrays.
+        singles: published signals of one column each; those that noise_prob is made of come first.
+        strata: names of the strata that have a posterior of their own.
         diagnostics: JSON-able figures of the fit.
     """
 
     seed: int
-    sketch: Sketch
-    known: KnownRows
-    folds: tuple[FoldModel, ...]
-    heads: Heads
-    joint: HubCorrection | None
-    posterior: Posterior
+    fitted: Fitted
+    singles: tuple[SignalName, ...]
+    strata: tuple[str, ...]
     diagnostics: dict[str, Any]
 
-    def score(self, row_ids: Sequence[str], image_sha256: Sequence[str], image: Floats, text: Floats) -> Scores:
-        """Score usable pairs; a row's result does not depend on the rows beside it.
+    @property
+    def joint_space(self) -> bool:
+        """Whether the towers were trained together."""
+        return self.fitted.folds[0].adapter is not None
+
+    @cached_property
+    def columns(self) -> Columns:
+        """Layout of the evidence."""
+        return Columns(2 if self.joint_space else 0, CROSSFIT_VIEWS, self.singles)
+
+    @cached_property
+    def fold_evidence(self) -> list[FoldEvidence]:
+        """For each fold."""
+        fitted = self.fitted
+        return [
+            FoldEvidence(
+                views=fold.views(fitted.sample),
+                bank=fitted.sample.take(fold.bank.astype(np.intp)),
+                banks=fold.banks,
+                joint_view=0,
+                columns=self.columns,
+                heads=fitted.heads,
+                negatives=fitted.negatives,
+                negative_features=fitted.sample.take(slice(0, len(fitted.negatives.image))),
+                sample=fitted.sample,
+                neighbour_set=fold.neighbours,
+                published=fold.published,
+            )
+            for fold in fitted.folds
+        ]
+
+    def score(
+        self,
+        image_sha256: Sequence[str],
+        captions: Sequence[str],
+        image: Floats,
+        text: Floats,
+        strata: Sequence[str | None] | None = None,
+    ) -> Scores:
+        """Score pairs; a row's result depends on the row and this model alone.
 
         Args:
-            row_ids, image_sha256: identity of row and picture.
-            image, text: embeddings, float32 or float16 [n, dv], [n, dt].
+            image_sha256: checksums of the pictures; with the captions they tell which rows the model knows.
+            captions: as they came.
+            image, text: finite embeddings, float32 or float16 [n, dv], [n, dt].
+            strata: values of the column `mixture.by`; None: all pairs share one posterior.
         """
         with threadpool_limits(1):
-            image, text = image.astype(np.float32, copy=False), text.astype(np.float32, copy=False)
-            sketch = sketches(self.sketch, image)
-            fold = self.fold_of(row_ids, image_sha256, sketch)
-            return self.score_in_folds(fold, sketch, image, text)
+            features = self.fitted.reducer(image.astype(np.float32), text.astype(np.float32))
+            fold = self._folds(image_sha256, captions, features.sketch)
+            return self._score(fold, features, strata)
 
-    def fold_of(self, row_ids: Sequence[str], image_sha256: Sequence[str], sketch: Floats) -> Folds:
+    def _folds(self, image_sha256: Sequence[str], captions: Sequence[str], sketch: Floats) -> Folds:
         """The fold whose model never saw the row nor its twin: by look-up, by likeness to the sample, else by hash."""
-        fold = self.known.lookup(hash_strings(row_ids, self.seed), hash_strings(image_sha256))
+        fold = self.fitted.known.lookup(identities(image_sha256, captions, self.seed))
         outside = np.nonzero(fold < 0)[0]
-        fold[outside] = self.known.fold_without_twins(sketch[outside])
-        drawn = hash_strings(image_sha256, self.seed) % np.uint64(len(self.folds))
+        fold[outside] = self.fitted.known.fold_without_twins(sketch[outside])
+        drawn = hash_strings(image_sha256, self.seed) % np.uint64(len(self.fitted.folds))
         return np.where(fold < 0, drawn.astype(np.int8), fold)
 
-    def score_in_folds(self, fold: Folds, sketch: Floats, image: Floats, text: Floats) -> Scores:
-        """Score pairs whose fold is known."""
-        similarity, corrected = np.empty(len(fold), dtype=np.float32), np.empty(len(fold), dtype=np.float32)
-        for number, model in enumerate(self.folds):
+    def _score(self, fold: Folds, features: Features, strata: Sequence[str | None] | None) -> Scores:
+        raw = np.empty((len(fold), self.columns.count), dtype=np.float32)
+        standard = np.empty((len(fold), len(self.fitted.folds[0].null_mean)), dtype=np.float32)
+        score = np.empty(len(fold), dtype=np.float32)
+        for number, model in enumerate(self.fitted.folds):
             rows = np.nonzero(fold == number)[0]
-            pairs = model.projection.pairs(image[rows], text[rows], sketch[rows])
-            similarity[rows] = pairs.similarity()
-            corrected[rows] = model.correction(pairs)
-        loss = itc_loss(self.heads.pairs(image, text, sketch), self.heads.negatives)
-        cosine, clip_corrected = None, None
-        if self.joint is not None:
-            cosine = clip_similarity(image, text)
-            clip_corrected = self.joint(joint_pairs(image, text, sketch))
-        probability = self.posterior(corrected if clip_corrected is None else clip_corrected)
-        return Scores(fold, cosine, clip_corrected, similarity, corrected, loss, probability)
+            if len(rows):
+                raw[rows] = self.fold_evidence[number].of_pairs(features.take(rows))
+                standard[rows] = model.standardised(raw[rows])
+                score[rows] = self.fitted.fusion(standard[rows][:, self.fitted.evidence], number)
+        return Scores(
+            fold=fold,
+            signals=published_signals(self.columns, raw, standard),
+            noise_prob=self._probability(score, strata),
+            noise_rank=self.fitted.rank(score),
+        )
+
+    def _probability(self, score: Floats, strata: Sequence[str | None] | None) -> Floats:
+        probability = self.fitted.posterior(score)
+        if strata is None or not self.strata:
+            return probability
+        values = np.array(strata, dtype=object)
+        for name, stratum in zip(self.strata, self.fitted.strata, strict=True):
+            rows = np.nonzero(values == name)[0]
+            probability[rows] = stratum.posterior(score[rows])
+        return probability
 
     def to_bytes(self) -> dict[str, bytes]:
         """File name -> content: safetensors for arrays, JSON for the rest. Equal models give equal bytes."""
         from safetensors.numpy import save
 
-        arrays = {
-            **_named("sketch", self.sketch),
-            **_named("posterior", self.posterior),
-            "heads.image_mean": self.heads.image_mean,
-            "heads.text_mean": self.heads.text_mean,
-            "heads.image_map": self.heads.image_map,
-            "heads.text_map": self.heads.text_map,
-            **_named("known", self.known),
-            **_named("heads.negatives", self.heads.negatives),
-        }
-        arrays["known.sketch"] = self.known.sketch.astype(np.float16)
-        for number, model in enumerate(self.folds):
-            arrays |= _named(f"fold{number}.projection", model.projection)
-        corrections = self._corrections()
-        for name, correction in corrections.items():
-            arrays |= _named(f"{name}.bank", correction.bank)
         meta = {
             "seed": self.seed,
-            "folds": len(self.folds),
-            "nulls": {name: [c.null_mean, c.null_sd, c.neighbours] for name, c in corrections.items()},
+            "singles": list(self.singles),
+            "strata": list(self.strata),
             "diagnostics": self.diagnostics,
         }
         text = json.dumps(meta, indent=1, sort_keys=True, allow_nan=False)
-        return {ARRAYS_FILE: save({k: np.ascontiguousarray(v) for k, v in arrays.items()}), META_FILE: text.encode()}
-
-    def _corrections(self) -> dict[str, HubCorrection]:
-        named = {f"fold{number}": model.correction for number, model in enumerate(self.folds)}
-        return named if self.joint is None else {**named, "joint": self.joint}
+        return {ARRAYS_FILE: save(pack(self.fitted)), META_FILE: text.encode()}
 
     @classmethod
-    def from_bytes(cls, files: dict[str, bytes]) -> NoiseModel:
+    def from_bytes(cls, files: Mapping[str, bytes]) -> NoiseModel:
         """The model that `to_bytes` wrote, exactly."""
         from safetensors.numpy import load
 
         meta = json.loads(files[META_FILE])
-        stored = load(files[ARRAYS_FILE])
-        arrays = {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in stored.items()}
-        corrections = {
-            name: HubCorrection(Pairs(*_loaded(arrays, f"{name}.bank", Pairs)), mean, sd, neighbours)
-            for name, (mean, sd, neighbours) in meta["nulls"].items()
-        }
-        names = [f"fold{number}" for number in range(meta["folds"])]
-        projections = [Projection(*_loaded(arrays, f"{name}.projection", Projection)) for name in names]
+        arrays: Arrays = load(files[ARRAYS_FILE])
         return cls(
             seed=meta["seed"],
-            sketch=Sketch(*_loaded(arrays, "sketch", Sketch)),
-            known=KnownRows(*_loaded(arrays, "known", KnownRows)),
-            folds=tuple(FoldModel(p, corrections[name]) for name, p in zip(names, projections, strict=True)),
-            heads=Heads(
-                image_mean=arrays["heads.image_mean"],
-                text_mean=arrays["heads.text_mean"],
-                image_map=arrays["heads.image_map"],
-                text_map=arrays["heads.text_map"],
-                negatives=Pairs(*_loaded(arrays, "heads.negatives", Pairs)),
-            ),
-            joint=corrections.get("joint"),
-            posterior=Posterior(*_loaded(arrays, "posterior", Posterior)),
+            fitted=unpack(Fitted, arrays),
+            singles=tuple(meta["singles"]),
+            strata=tuple(meta["strata"]),
             diagnostics=meta["diagnostics"],
         )
 
 
-def sketches(sketch: Sketch, image: Floats) -> Floats:
-    """Fingerprints of pictures from their embeddings, float32 [n, s]."""
-    return map_rows(lambda chunk: sketch.of_features(centred_unit_rows(chunk, sketch.mean)), image)
+def published_signals(columns: Columns, raw: Floats, standard: Floats) -> dict[SignalName, Floats]:
+    """One number per signal and pair, in the published orientation; float32 [n] each.
 
-
-def joint_pairs(image: Floats, text: Floats, sketch: Floats) -> Pairs:
-    """Pairs in the space of the towers themselves."""
-    return Pairs(unit_rows(image), unit_rows(text), sketch, unit_rows(text))
-
-
-def _named(prefix: str, holder: Pairs | Projection | KnownRows | Sketch | Posterior) -> dict[str, NDArray[Any]]:
-    """Arrays of a dataclass under dotted names; banks in half precision, which holds their values exactly."""
-    half = isinstance(holder, Pairs)
-    named = {f"{prefix}.{field.name}": getattr(holder, field.name) for field in fields(holder)}
-    return {name: array.astype(np.float16) if half else array for name, array in named.items()}
-
-
-def _loaded(arrays: dict[str, NDArray[Any]], prefix: str, kind: type[Any]) -> list[NDArray[Any]]:
-    return [arrays[f"{prefix}.{field.name}"] for field in fields(kind)]
+    Similarities are means of the views' cosines; csls signals are means of their standardised halves.
+    """
+    both = (*(JOINT_ONLY if columns.joint_views else ()), *CROSSFIT)
+    signals: dict[SignalName, Floats] = {}
+    for name in both:
+        held = standard if name in (JOINT_ONLY[1], CROSSFIT[1]) else raw
+        signals[name] = np.ascontiguousarray(held[:, columns.heart(name)]).mean(axis=1)
+    for name in columns.singles:
+        column = raw[:, columns.of(name)[0]]
+        signals[name] = -column if name in HIGHER_IS_NOISIER else column.copy()
+    return signals

@@ -34,7 +34,7 @@ def fresh(finished, tmp_path):
     return other
 
 
-@pytest.mark.parametrize("step", ["embed", "noise", "annotations"])
+@pytest.mark.parametrize("step", ["embed", "noise", "duplicates", "annotations"])
 def test_killed_in_a_step_then_resumed_gives_the_same_bytes(finished, fresh, step):
     process = start(fresh)
     wait_for_file(fresh.output / step, process)

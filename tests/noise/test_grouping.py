@@ -5,10 +5,11 @@ import hashlib
 import numpy as np
 import pytest
 
+from curate.errors import InputError
 from curate.noise import grouping
-from curate.noise.fit import fit_sketch, training_rows
+from curate.noise.features import fit_reducer, sketches
+from curate.noise.fit import training_rows
 from curate.noise.grouping import draw_folds, folds_with_twins, group_by_picture, hash_strings, near
-from curate.noise.model import sketches
 from tests.noise.synthetic import halved, unit
 
 
@@ -19,6 +20,10 @@ def features_with_twins(rows=300, width=40, seed=0):
     copies = np.repeat(base, 3, axis=0)
     jitter = rng.standard_normal(copies.shape) * 0.05 / width**0.5
     return halved(copies + jitter)
+
+
+def sketcher_of(image):
+    return fit_reducer(image, image, 4, grouping.SKETCH_DIMENSIONS).sketch
 
 
 def all_different(rows):
@@ -37,7 +42,7 @@ def test_hashes_are_those_of_blake2b_and_depend_on_the_seed():
 def test_sketch_distances_never_exceed_true_ones(width):
     rng = np.random.default_rng(0)
     image = halved(rng.standard_normal((500, width)) + 2)
-    sketcher = fit_sketch(image)
+    sketcher = sketcher_of(image)
     sketch = sketches(sketcher, image).astype(np.float64)
     features = grouping_features(image, sketcher.mean)
     a, b = rng.integers(0, 500, 2000), rng.integers(0, 500, 2000)
@@ -52,7 +57,7 @@ def grouping_features(image, mean):
 
 def test_every_pair_of_twins_is_near():
     image = features_with_twins()
-    sketcher = fit_sketch(image)
+    sketcher = sketcher_of(image)
     sketch = sketches(sketcher, image)
     features = grouping_features(image, sketcher.mean)
     twins = features @ features.T > grouping.NEAR_IMAGE_COSINE
@@ -62,7 +67,7 @@ def test_every_pair_of_twins_is_near():
 
 def test_twins_share_a_group_and_others_do_not():
     image = features_with_twins()
-    groups = group_by_picture(sketches(fit_sketch(image), image), all_different(300))
+    groups = group_by_picture(sketches(sketcher_of(image), image), all_different(300))
     assert (groups.reshape(-1, 3) == groups.reshape(-1, 3)[:, :1]).all()
     assert len(np.unique(groups)) == 100
 
@@ -79,7 +84,7 @@ def test_equal_picture_hash_shares_a_group_whatever_the_features():
 
 def test_groups_are_the_same_across_block_borders(monkeypatch):
     image = features_with_twins()[np.random.default_rng(1).permutation(300)]
-    sketch = sketches(fit_sketch(image), image)
+    sketch = sketches(sketcher_of(image), image)
     whole = group_by_picture(sketch, all_different(300))
     fold = np.random.default_rng(2).integers(0, 5, 300).astype(np.int8)
     twins = folds_with_twins(sketch, fold, 5)
@@ -119,3 +124,9 @@ def test_folds_keep_groups_whole_and_are_balanced():
         assert len(np.unique(fold[groups == group])) == 1
     sizes = np.bincount(fold, minlength=5)
     assert sizes.max() - sizes.min() <= 5
+
+
+def test_one_picture_cannot_be_held_out():
+    sketch = np.zeros((200, 3), np.float32)
+    with pytest.raises(InputError, match="too many pairs show the same picture"):
+        training_rows(sketch, draw_folds(group_by_picture(sketch, all_different(200)), 5), 5)
