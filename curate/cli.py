@@ -21,6 +21,7 @@ from rich.table import Table
 from curate.errors import CurateError, InputError
 
 if TYPE_CHECKING:
+    from curate.bench.tables import TextTable
     from curate.plan import Plan
     from curate.run import Progress, Runner, StepReport
     from curate.summary import Summary
@@ -33,6 +34,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Make corpora to try curate on and to measure it with.")
 app.add_typer(data_app, name="data")
+bench_app = typer.Typer(no_args_is_help=True, help="Measure curate against known truth, beside published methods.")
+app.add_typer(bench_app, name="bench")
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -55,6 +58,14 @@ Limit = Annotated[
     int | None,
     typer.Option(
         "--limit", min=1, help="A trial on the first N pairs (whole parts); it has a run directory of its own."
+    ),
+]
+FitsFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--fits-from",
+        metavar="RUN",
+        help="Score with the models that this finished run has fitted; nothing is fitted again.",
     ),
 ]
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
@@ -96,6 +107,7 @@ def run(
     runner: RunnerName = "local",
     workers: Workers = None,
     limit: Limit = None,
+    fits_from: FitsFrom = None,
     overrides: Overrides = None,
     json_file: JsonFile = None,
     quiet: Quiet = False,
@@ -113,7 +125,7 @@ def run(
     console = Console(highlight=False, quiet=quiet)
     with _interruptible(), lock_run(RunStore(output_url(config, limit))), _runner(runner, workers) as chosen:
         with console.status("reading the input"):
-            plan = make_plan(config, chosen.index, limit)
+            plan = make_plan(config, chosen.index, limit, fits_from)
         _tell_changes(console, plan)
         with _progress(console) as progress:
             reports = execute(plan, chosen, progress)
@@ -132,6 +144,7 @@ def plan(
     runner: RunnerName = "local",
     workers: Workers = None,
     limit: Limit = None,
+    fits_from: FitsFrom = None,
     overrides: Overrides = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -143,7 +156,7 @@ def plan(
     config = load_config(pipeline, overrides or [])
     with _runner(runner, workers) as chosen:
         with out.status("reading the input"):
-            made = make_plan(config, chosen.index, limit)
+            made = make_plan(config, chosen.index, limit, fits_from)
         resources = _resources(chosen, made)
     rows = _plan_rows(made, estimate_seconds(made))
     table = Table("step", "parts", "done", "to do", "pairs to do", "estimate", title=f"{made.manifest.rows:,} pairs")
@@ -247,14 +260,15 @@ def corrupt(
     source: Annotated[list[str], typer.Option("--input", metavar="GLOB", help="WebDataset tars.")],
     target: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the shards and _truth go.")],
     kind: Annotated[
-        Literal["random", "category", "nearest"], typer.Option(help="Who swaps captions with whom.")
+        Literal["random", "category", "nearest", "partial"],
+        typer.Option(help="Who swaps captions with whom; partial: one word of the caption."),
     ] = "random",
     rate: Annotated[float, typer.Option(help="Share of pairs to mismatch, between 0 and 1.")] = 0.4,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     category_field: Annotated[str, typer.Option(help="kind category: field of the JSON member.")] = "category",
     quiet: Quiet = False,
 ) -> None:
-    """Swap captions among pairs and write down the truth, to measure noise_prob with `inspect --truth`."""
+    """Swap captions, or words of them, among pairs and write down the truth, to measure with `inspect --truth`."""
     from curate.corpora.corrupt import corrupt as corrupt_corpus
     from curate.models.encoder import caption_embedder
 
@@ -278,6 +292,74 @@ def corrupt(
             markup=False,
         )
         out.print(f"shards   {target}/*.tar\ntruth    {report.truth}", markup=False, soft_wrap=True)
+
+
+@bench_app.command("noise")
+def bench_noise_command(
+    inputs: Annotated[list[str], typer.Option("--input", metavar="GLOB", help="Pairs whose captions are right.")],
+    kinds: Annotated[
+        str, typer.Option("--kind", metavar="K,..", help="random, category, nearest, partial.")
+    ] = "random",
+    rates: Annotated[str, typer.Option("--rate", metavar="R,..", help="Shares of pairs to mismatch.")] = "0.4",
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of every condition.")] = 3,
+    methods: Annotated[str, typer.Option("--method", metavar="M,..", help="ours, all, or names.")] = "ours",
+    category_field: Annotated[
+        str, typer.Option(help="kind category: field of the JSON member, or column of the table.")
+    ] = "category",
+    pipeline: Annotated[
+        Path | None, typer.Option(help="Take encoder and noise options from here; default: offline towers.")
+    ] = None,
+    work: Annotated[
+        Path, typer.Option("--work", metavar="DIR", help="Run directory for the embeddings, made once.")
+    ] = Path("runs/bench-noise"),
+    runner: RunnerName = "local",
+    workers: Workers = None,
+    overrides: Overrides = None,
+    json_file: JsonFile = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw AUROC by rate (png, svg, pdf).")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Exchange captions, find the exchanged ones, and compare with the truth: ours and published methods."""
+    from curate.bench.noise import bench_noise, caption_encoder, conditions, environment, load_corpus, rivals_of
+    from curate.bench.plots import check_plot, noise_plot
+    from curate.bench.setup import bench_config, parse_kinds, parse_rates
+    from curate.bench.tables import frequency_table, noise_tables
+    from curate.plan import make_plan
+    from curate.state import lock_run
+    from curate.store import RunStore
+
+    if plot is not None:
+        check_plot(plot)
+    kind_names = parse_kinds(kinds)
+    cells = conditions(kind_names, parse_rates(rates), seeds)
+    wanted = [name.strip() for name in methods.split(",")]
+    keep = [category_field] if "category" in kind_names else []
+    config, embed_only = bench_config(pipeline, inputs, work, keep, overrides or [])
+    console = Console(highlight=False, quiet=quiet)
+    with _interruptible(), lock_run(RunStore(embed_only.output)), _runner(runner, workers) as chosen:
+        plan = make_plan(embed_only, chosen.index)
+        rivals_of(wanted, plan.spec.joint_space)
+        with _progress(console) as progress:
+            corpus = load_corpus(plan, chosen, progress, Path(inputs[0]).parent.name or inputs[0])
+        records = [environment(corpus, plan.spec.model)]
+        with console.status("measuring") as status:
+            for record in bench_noise(corpus, config, cells, wanted, caption_encoder(plan), status.update):
+                records.append(record)
+                if json_file is not None and record["metric"] == "seconds":
+                    _write_json(json_file, records)
+    for table in (*noise_tables(records), frequency_table(records)):
+        console.print(_rich_table(table))
+    if json_file is not None:
+        _write_json(json_file, records)
+    if plot is not None:
+        noise_plot(records, plot)
+
+
+def _rich_table(text: TextTable) -> Table:
+    table = Table(*text.heads, title=escape(text.title))
+    for row, ours in zip(text.rows, text.ours, strict=True):
+        table.add_row(*map(escape, row), style="bold" if ours else None)
+    return table
 
 
 @contextmanager
@@ -332,17 +414,20 @@ def _resources(runner: Runner, plan: Plan) -> str:
 
 
 def _plan_rows(plan: Plan, estimates: dict[str, float]) -> list[dict[str, Any]]:
-    from curate.plan import RowStep
+    from curate.plan import FitStep, RowStep
 
     rows: list[dict[str, Any]] = []
     for step in plan.steps:
-        seconds = estimates.get(step.name)
+        seconds = estimates.get(f"{step.name} fit" if isinstance(step, FitStep) else step.name)
         if isinstance(step, RowStep):
             tasks = plan.tasks(step)
             pairs = sum(task.part.rows for task in tasks)
             counts = (step.name, len(step.fingerprints), len(step.done), len(tasks), pairs)
-        else:
+        elif isinstance(step, FitStep):
             counts = (f"{step.name} fit", 1, int(step.done), int(not step.done), 0)
+        else:
+            pairs = 0 if step.done else plan.manifest.rows
+            counts = (step.name, 1, int(step.done), int(not step.done), pairs)
         estimate = "nothing to do" if not counts[3] else NOT_MEASURED if seconds is None else _duration(seconds)
         names = ("step", "parts", "done", "to_do", "pairs_to_do")
         rows.append({**dict(zip(names, counts, strict=True)), "estimate": estimate, "seconds": seconds})

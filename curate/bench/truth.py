@@ -27,7 +27,7 @@ class TruthFigures:
     Attributes:
         pairs: pairs judged.
         mismatched: share of them whose caption is wrong, in [0, 1].
-        auroc, auprc: of finding the mismatched pairs, in [0, 1].
+        auroc, auprc: of finding the mismatched pairs by their rank, in [0, 1].
         ece: expected calibration error in 10 equal bins, in [0, 1].
         precision_clean, recall_clean: of calling a pair clean at noise_prob < .5.
     """
@@ -52,32 +52,39 @@ def judge(store: RunStore, truth: Path) -> TruthFigures:
         InputError: the truth cannot be read, has other rows, or only one kind of pair.
     """
     mismatched = _read_truth(truth)
-    probabilities, wrong = [], []
+    probabilities, ranks, wrong = [], [], []
     for name in annotation_files(store):
-        table = store.read_table(name, ["row_id", "noise_prob"])
-        for row, probability in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        table = store.read_table(name, ["row_id", "noise_prob", "noise_rank"])
+        for row, probability, rank in zip(*(column.to_pylist() for column in table.columns), strict=True):
             if probability is None:
                 continue
             if row not in mismatched:
                 raise InputError(f"{truth}: has no row '{row}'. Is it the truth of this run's input?")
             probabilities.append(probability)
+            ranks.append(rank)
             wrong.append(mismatched[row])
     if len(set(wrong)) < 2:
         raise InputError(f"{truth}: the run's usable pairs are not of both kinds, matched and mismatched")
-    return figures(np.array(probabilities), np.array(wrong))
+    return figures(np.array(probabilities), np.array(wrong), np.array(ranks))
 
 
-def figures(noise_prob: Floats, mismatched: Bools) -> TruthFigures:
-    """The figures for probabilities in [0, 1] of shape [n] and truth of shape [n]."""
+def figures(noise_prob: Floats, mismatched: Bools, rank: Floats | None = None) -> TruthFigures:
+    """The figures for probabilities in [0, 1] of shape [n] and truth of shape [n].
+
+    Args:
+        noise_prob, mismatched: of the same pairs.
+        rank: what AUROC and AUPRC go by, higher is noisier; None: noise_prob.
+    """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
+    order = noise_prob if rank is None else rank
     kept = noise_prob < 0.5
     clean = ~mismatched
     return TruthFigures(
         pairs=len(noise_prob),
         mismatched=float(mismatched.mean()),
-        auroc=float(roc_auc_score(mismatched, noise_prob)),
-        auprc=float(average_precision_score(mismatched, noise_prob)),
+        auroc=float(roc_auc_score(mismatched, order)),
+        auprc=float(average_precision_score(mismatched, order)),
         ece=calibration_error(noise_prob, mismatched),
         precision_clean=float(clean[kept].mean()) if kept.any() else 0.0,
         recall_clean=float(kept[clean].mean()),

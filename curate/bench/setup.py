@@ -1,0 +1,61 @@
+"""What a benchmark's options mean: the pipelines it runs, and the lists that were typed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from curate.config import NoiseConfig, PipelineConfig, load_config, parse_config
+from curate.corpora.exchange import Kind
+from curate.errors import InputError
+
+_OFFLINE = """\
+input: {path: "nothing"}
+output: nowhere
+encoder: {model: offline}
+stages: [embed, noise]
+"""
+
+
+def bench_config(
+    pipeline: Path | None, inputs: Sequence[str], work: Path, keep: Sequence[str], overrides: Sequence[str]
+) -> tuple[PipelineConfig, PipelineConfig]:
+    """The pipeline whose noise options are measured, and the one that only embeds the inputs into `work`.
+
+    Raises:
+        InputError: the pipeline or an override is wrong.
+    """
+    base = parse_config(_OFFLINE, "--set", overrides) if pipeline is None else load_config(pipeline, overrides)
+    given = base.input.model_copy(update={"path": list(inputs), "keep": list(keep)})
+    config = base.model_copy(update={"input": given, "output": str(work)})
+    noise = config.stages.noise or NoiseConfig.model_validate({})
+    measured = config.model_copy(update={"stages": config.stages.model_copy(update={"noise": noise})})
+    embed_only = config.model_copy(update={"stages": config.stages.model_copy(update={"noise": None})})
+    return measured, embed_only
+
+
+def parse_kinds(typed: str) -> list[Kind]:
+    """Kinds of mismatch from "random,nearest".
+
+    Raises:
+        InputError: there is no such kind.
+    """
+    kinds: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
+    names = [name.strip() for name in typed.split(",")]
+    unknown = [name for name in names if name not in kinds]
+    if unknown:
+        raise InputError(f"--kind {', '.join(unknown)}: choose among {', '.join(kinds)}")
+    return [kinds[name] for name in names]
+
+
+def parse_rates(typed: str) -> list[float]:
+    """Shares from "0,.2,.4".
+
+    Raises:
+        InputError: one is not a number.
+    """
+    try:
+        return [float(rate) for rate in typed.split(",")]
+    except ValueError:
+        raise InputError(f"--rate {typed}: give numbers separated by commas, such as 0,.2,.4") from None
