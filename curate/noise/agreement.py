@@ -65,11 +65,16 @@ class Surroundings:
     near_images: Positions
     near_texts: Positions
 
-    def take(self, image_rows: Positions | slice, text_rows: Positions | slice) -> Surroundings:
-        """Those of the pairs made of some images and some captions."""
+    def of_mismatches(self, image_rows: Positions, text_rows: Positions) -> Surroundings:
+        """Those of pairs made of the images of some pairs and the captions of others.
+
+        The bank must not hold what the caption really belongs to, nor what the image does: twins of both pairs are
+        left out. Other pairs of the same picture would make the caption seem better matched elsewhere than that of a
+        mismatch found in the corpus, whose own picture mostly lies in another fold.
+        """
         return Surroundings(
-            self.image_twin[image_rows],
-            self.text_twin[text_rows],
+            self.image_twin[image_rows] | self.image_twin[text_rows],
+            self.text_twin[text_rows] | self.text_twin[image_rows],
             self.near_images[image_rows],
             self.near_texts[text_rows],
         )

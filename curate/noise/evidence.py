@@ -200,7 +200,7 @@ class FoldEvidence:
         for part in parts:
             image, text = mismatches.image[part], mismatches.text[part]
             own = to_texts[image, text]
-            made[part] = agreement(own, to_texts[image], to_images[text], around.take(image, text))
+            made[part] = agreement(own, to_texts[image], to_images[text], around.of_mismatches(image, text))
         return made
 
     def _singles_of_mismatches(self, mismatches: Mismatches, part: slice) -> Floats:

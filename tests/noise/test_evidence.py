@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from curate.noise.agreement import SIGNALS
+from curate.noise.agreement import SIGNALS, surroundings
 from curate.noise.evidence import Columns
 from curate.noise.nulls import Mismatches
 from curate.noise.signals import SIGNAL_NAMES
@@ -53,7 +53,15 @@ def test_mismatches_are_scored_like_pairs_with_the_same_features(model):
     evidence = model.fold_evidence[1]
     bank = model.fitted.sample.take(model.fitted.folds[1].bank.astype(np.intp))
     rng = np.random.default_rng(0)
-    made = Mismatches(rng.integers(0, len(bank), 100), rng.integers(0, len(bank), 100))
+    around = surroundings(bank, bank)
+    image, text = rng.integers(0, len(bank), 4000), rng.integers(0, len(bank), 4000)
+    # Where its two pairs are alike, or have twins, a mismatch leaves out more of the bank than other pairs do.
+    lone = (around.image_twin | around.text_twin).sum(axis=1) == 1
+    alike = (around.near_images[image] == text[:, None]).any(axis=1)
+    alike |= (around.near_texts[text] == image[:, None]).any(axis=1)
+    kept = np.nonzero(lone[image] & lone[text] & ~alike)[0][:100]
+    made = Mismatches(image[kept], text[kept])
+    assert len(made) == 100
     by_image, by_text = bank.take(made.image), bank.take(made.text)
     composed = replace(by_image, text=by_text.text, caption=by_text.caption)
     # Looked-up projections are rounded to half precision, those of fresh pairs are not.

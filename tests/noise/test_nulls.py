@@ -85,3 +85,13 @@ def test_one_caption_for_all_gives_no_mismatch():
     bank = random_features(40, width=12)
     bank.caption[:] = bank.caption[0]
     assert len(random_mismatches(bank, rng())) == len(hard_mismatches(bank, rng())) == 0
+
+
+@pytest.mark.parametrize("make", [random_mismatches, hard_mismatches])
+def test_other_captions_of_the_same_picture_are_no_mismatch(make):
+    bank = random_features(120, width=12)
+    same_picture = np.arange(120) // 4
+    bank.sketch[:] = bank.sketch[4 * same_picture]
+    made = make(bank, rng())
+    assert len(made) > 100
+    assert (same_picture[made.image] != same_picture[made.text]).all()
