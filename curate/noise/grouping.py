@@ -21,6 +21,8 @@ Hashes = NDArray[np.uint64]
 NEAR_IMAGE_COSINE = 0.99
 # Squared distance of unit vectors at that cosine, 2 (1 - cos), and 2 % more for the rounding of sketches to float16.
 NEAR_IMAGE_DISTANCE = np.float32(2 * (1 - NEAR_IMAGE_COSINE) * 1.02)
+# The very same picture, but for rounding: cosine above .999.
+SAME_IMAGE_DISTANCE = np.float32(2 * (1 - 0.999))
 SKETCH_DIMENSIONS = 128
 _BLOCK = 2048
 
@@ -77,9 +79,9 @@ def half_norms(sketch: Floats) -> Floats:
     return norms
 
 
-def near(a: Floats, b: Floats) -> Bools:
-    """Which rows of two sets of sketches may show one picture; bool [len(a), len(b)]."""
-    bound = half_norms(a)[:, None] + (half_norms(b) - np.float32(0.5) * NEAR_IMAGE_DISTANCE)
+def near(a: Floats, b: Floats, distance: np.float32 = NEAR_IMAGE_DISTANCE) -> Bools:
+    """Which rows of two sets of sketches may show one picture: squared distance; bool [len(a), len(b)]."""
+    bound = half_norms(a)[:, None] + (half_norms(b) - np.float32(0.5) * distance)
     closer: Bools = a @ b.T > bound
     return closer
 
