@@ -10,6 +10,7 @@ photographs (Gaussians: .03 to .06). All leave the ranking as it is.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import lgamma
@@ -117,7 +118,7 @@ def _spread(scores: Histogram) -> float:
 
 
 @dataclass(frozen=True)
-class Components:
+class Components(ABC):
     """A mixture's components in the order of their means: of two, noise comes first, as clean scores are higher.
 
     Attributes:
@@ -145,13 +146,13 @@ class Components:
         odds: Doubles = density[0] - density[-1]
         return odds
 
+    @abstractmethod
     def log_densities(self, scores: Doubles) -> Doubles:
         """Of each component without its weight, up to one constant for all; float64 [k, n]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def refitted(self, scores: Histogram) -> Components:
         """EM on other scores, from here."""
-        raise NotImplementedError
 
     def moments(self, points: _Points) -> _Moments:
         """Scaled as the points are."""
