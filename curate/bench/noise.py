@@ -36,7 +36,6 @@ Subset: TypeAlias = Literal["all", "unique_caption"]
 Told: TypeAlias = Callable[[str], None]
 
 OURS = "ours"
-CATEGORY = "category"
 # Signals of each published method, by what the towers must be.
 _ANY_TOWERS: dict[str, tuple[SignalName, ...]] = {
     "nlip": ("itc_loss",),
@@ -212,6 +211,11 @@ def _measure(
         yield from judged.records(name, probability, rank, fit.mixture.noise_share, fit.mixture.separable)
 
 
+def frequency_subset(least: int, most: int | None) -> str:
+    """Name of the subset of pairs whose caption occurs so often: caption_frequency_1, _2_to_10, ..._and_more."""
+    return f"caption_frequency_{least}" + ("" if most == least else f"_to_{most}" if most else "_and_more")
+
+
 def _frequencies(meanings: Sequence[str]) -> npt.NDArray[np.int64]:
     """How often each caption occurs, case and white space aside; int64 [n]."""
     _, inverse, counts = np.unique(np.array(meanings), return_inverse=True, return_counts=True)
@@ -255,9 +259,8 @@ class _Judged:
         yield self.record(method, "all", "separable", separable, "verdict")
         for least, most in FREQUENCIES:
             rows = (self.frequency >= least) & (self.frequency <= (most or len(rank))) & ~self.mismatched
-            name = f"caption_frequency_{least}" + ("" if most == least else f"_to_{most}" if most else "_and_more")
             recall = float((noise_prob[rows] < 0.5).mean()) if rows.any() else None
-            yield self.record(method, name, "recall_clean", recall, "share")
+            yield self.record(method, frequency_subset(least, most), "recall_clean", recall, "share")
 
 
 def _values(noise_prob: Floats, rank: Floats, mismatched: Bools) -> dict[str, float | None]:

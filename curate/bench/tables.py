@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from curate.bench.noise import FREQUENCIES, OURS, Cell, Record, over_seeds, verdicts
+from curate.bench.noise import FREQUENCIES, OURS, Cell, Record, frequency_subset, over_seeds, verdicts
 
 _COLUMNS = (
     ("auprc", "AUPRC"),
@@ -53,12 +53,8 @@ def noise_tables(records: Sequence[Record]) -> list[TextTable]:
 
 def frequency_table(records: Sequence[Record]) -> TextTable:
     """Recall of clean pairs by how often their caption occurs, for our method."""
-    subsets = [
-        f"caption_frequency_{least}" + ("" if most == least else f"_to_{most}" if most else "_and_more")
-        for least, most in FREQUENCIES
-    ]
     heads = ["once" if most == 1 else f"{least} to {most}" if most else f"{least}+" for least, most in FREQUENCIES]
-    by_subset = [over_seeds(records, "recall_clean", subset) for subset in subsets]
+    by_subset = [over_seeds(records, "recall_clean", frequency_subset(*bounds)) for bounds in FREQUENCIES]
     rows = [
         (key[0] if key[1] else "none", f"{key[1]:g}", *(_shown(cells.get(key)) for cells in by_subset))
         for key in by_subset[0]

@@ -138,7 +138,7 @@ class FoldEvidence:
         columns: the layout.
         heads, negatives, negative_features: of `itc_loss`.
         sample: features that the reference sets are rows of.
-        neighbours: references of `neighbour_disagreement`, None if it is not asked for.
+        neighbour_set: references of `neighbour_disagreement`, None if it is not asked for.
         published: references of the other published signals.
     """
 
