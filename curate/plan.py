@@ -29,7 +29,7 @@ ENCODER_FILE = "_state/encoder.json"
 # Raise it when annotation files would differ for the same columns of the steps before.
 ANNOTATE_VERSION = 2
 # Raise it when the same sample would give another noise model.
-NOISE_FIT_VERSION = 4
+NOISE_FIT_VERSION = 5
 # Raise it when the same pairs would be marked otherwise.
 DUPLICATES_VERSION = 1
 NOISE_FIT = "noise"
