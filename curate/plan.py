@@ -293,7 +293,7 @@ def _noise_fit(
             "from": list(embed.fingerprints.values()),
         }
     )
-    fitted = {**dataclasses.asdict(options), "fit_rows": noise.fit_rows, "seed": config.seed}
+    fitted = {**dataclasses.asdict(options), "fit_rows": noise.fit_rows, "by": noise.mixture.by, "seed": config.seed}
     return FitStep(NOISE_FIT, options, noise.fit_rows, noise.mixture.by, wanted, _is_fitted(store, wanted), fitted)
 
 
@@ -318,7 +318,7 @@ def _noise_fit_from(run: str, noise: NoiseConfig, spec: EncoderSpec, store: RunS
     """The fit of another run, taken as it is: the same towers, other pairs.
 
     Raises:
-        InputError: there is none, or it is for other towers.
+        InputError: there is none, or it is for other towers or other strata.
     """
     facts = read_artifact_facts(RunStore(run), NOISE_FIT)
     if facts is None or not {"encoder", "fitted"} <= facts.keys():
@@ -330,6 +330,12 @@ def _noise_fit_from(run: str, noise: NoiseConfig, spec: EncoderSpec, store: RunS
         )
         raise InputError(
             f"--fits-from {run}: its models are for other embeddings ({other}). Use the same encoder: there and here."
+        )
+    by = facts["fitted"].get("by")
+    if by != noise.mixture.by:
+        raise InputError(
+            f"--fits-from {run}: its posteriors are by {by or 'nothing'}, here mixture.by is "
+            f"{noise.mixture.by or 'not set'}. Set the same field, or fit anew without --fits-from."
         )
     wanted = facts["fingerprint"]
     return FitStep(
@@ -354,7 +360,7 @@ def scoring_identity(spec: EncoderSpec) -> dict[str, Any]:
 def _noise_step(noise: NoiseConfig, store: RunStore, embed: RowStep, fit: FitStep, done: DoneIndex) -> RowStep:
     how = noise_columns(noise)
     facts = {
-        "noise": {**fit.fitted, **dataclasses.asdict(how), "by": noise.mixture.by},
+        "noise": {**fit.fitted, **dataclasses.asdict(how)},
         "fit": fit.fingerprint,
         "versions": {"noise": Noise.version},
     }
