@@ -68,6 +68,9 @@ FitsFrom = Annotated[
         help="Score with the models that this finished run has fitted; nothing is fitted again.",
     ),
 ]
+TruthFile = Annotated[
+    Path | None, typer.Option(help="A _truth/truth.parquet from `curate data corrupt`: how good is noise_prob?")
+]
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
 
 
@@ -116,7 +119,7 @@ def run(
     from curate.config import load_config
     from curate.plan import make_plan, output_url
     from curate.run import execute
-    from curate.state import lock_run, save_timings
+    from curate.state import lock_run, remember_config, save_timings
     from curate.store import RunStore
     from curate.summary import summarize
 
@@ -126,6 +129,7 @@ def run(
     with _interruptible(), lock_run(RunStore(output_url(config, limit))), _runner(runner, workers) as chosen:
         with console.status("reading the input"):
             plan = make_plan(config, chosen.index, limit, fits_from)
+        remember_config(plan.store, config)
         _tell_changes(console, plan)
         with _progress(console) as progress:
             reports = execute(plan, chosen, progress)
@@ -178,9 +182,7 @@ def plan(
 def inspect(
     run_directory: RunDirectory,
     key: Annotated[str | None, typer.Option(help="Show the pair with this key (or row_id) in full.")] = None,
-    truth: Annotated[
-        Path | None, typer.Option(help="A _truth/truth.parquet from `curate data corrupt`: how good is noise_prob?")
-    ] = None,
+    truth: TruthFile = None,
     top: Annotated[int, typer.Option(min=0, help="How many of the most suspicious pairs to show.")] = 10,
     json_file: JsonFile = None,
 ) -> None:
@@ -206,6 +208,34 @@ def inspect(
         answer = {**answer, "truth": figures}
     if json_file is not None:
         _write_json(json_file, answer)
+
+
+@app.command()
+def report(
+    run_directory: RunDirectory,
+    target: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where the page goes.", show_default="RUN/report.html")
+    ] = None,
+    truth: TruthFile = None,
+    pairs: Annotated[int, typer.Option(min=1, max=1000, help="Most pairs to show for each reason.")] = 60,
+    pipeline: Annotated[
+        Path | None, typer.Option(help="The pipeline that made the run, if the run directory was moved here.")
+    ] = None,
+) -> None:
+    """Write one HTML page with plots and pictures: what is wrong, why we think so, and which threshold to take."""
+    from curate.config import load_config
+    from curate.report.build import make_report
+    from curate.store import RunStore
+
+    store = RunStore(run_directory)
+    local = store.local_root
+    if target is None and local is None:
+        raise InputError(f"{run_directory} is not on this machine: say where the page goes with --out FILE")
+    with out.status("reading the run and its pictures"):
+        page = make_report(store, None if pipeline is None else load_config(pipeline), truth, pairs)
+    file = target or Path(str(local)) / "report.html"
+    _write_file("--out", file, page)
+    out.print(f"{file}  {len(page.encode()) / 1e6:.1f} MB, opens in any browser, needs nothing else", markup=False)
 
 
 @app.command()
@@ -529,10 +559,14 @@ def _duration(seconds: float) -> str:
 
 
 def _write_json(file: Path, value: Any) -> None:
+    _write_file("--json", file, json.dumps(value, indent=1) + "\n")
+
+
+def _write_file(option: str, file: Path, text: str) -> None:
     try:
-        file.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"--json {file}: cannot be written: {error}") from None
+        raise InputError(f"{option} {file}: cannot be written: {error}") from None
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ def make_plan(config: PipelineConfig, index: Indexer, limit: int | None = None, 
         CurateError: weights or the run directory cannot be reached.
     """
     store = RunStore(output_url(config, limit))
-    options = _source_options(config, limit)
+    options = source_options(config, limit)
     source = open_source(options)
     cutting = _cutting(options)
     shards = source.list_shards()
@@ -181,7 +181,8 @@ def _cutting(options: SourceOptions) -> str:
     return fingerprint({**deciding, "path": None, "image_root": None})
 
 
-def _source_options(config: PipelineConfig, limit: int | None) -> SourceOptions:
+def source_options(config: PipelineConfig, limit: int | None = None) -> SourceOptions:
+    """The input as the library takes it; a trial run cuts smaller parts."""
     given = config.input
     part_rows = given.part_rows if limit is None else min(given.part_rows, limit)
     return SourceOptions(

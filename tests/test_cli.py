@@ -106,6 +106,22 @@ def test_inspect_shows_a_run_and_one_pair_in_full(curate, finished, tmp_path):
     assert json.loads((tmp_path / "pair.json").read_text())["pairs"][0]["row"] == 7
 
 
+def test_report_writes_a_page_that_knows_where_the_pictures_are(curate, pipeline, tmp_path):
+    curate("run", pipeline.file(), "--quiet")
+    code, out, _ = curate("report", pipeline.output)
+    assert code == 0
+    assert "report.html" in out
+    assert "data:image/jpeg" in (pipeline.output / "report.html").read_text()
+    assert curate("report", pipeline.output, "--out", tmp_path / "page.html", "--pairs", 3)[0] == 0
+    assert (tmp_path / "page.html").exists()
+    code, _, told = curate("report", tmp_path)
+    assert code == 2
+    assert "Is it a run directory" in told
+    code, _, told = curate("report", pipeline.output, "--out", tmp_path / "no" / "page.html")
+    assert code == 2
+    assert "--out" in told
+
+
 def test_inspect_judges_against_the_truth(curate, finished, tmp_path):
     table = pd.read_parquet(finished.output / "annotations")
     truth = pa.table({"row_id": table.row_id, "mismatched": table.noise_prob > table.noise_prob.median()})
