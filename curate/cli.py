@@ -475,7 +475,10 @@ def _print_summary(console: Console, summary: Summary, url: str, reports: list[S
     _print_counts(console, summary)
     _print_suspicious(console, summary)
     console.print(f"\nannotations  {url}/annotations  (Parquet, one row per pair)", markup=False, soft_wrap=True)
-    console.print(f"next         curate inspect {url} --key KEY", markup=False, soft_wrap=True)
+    console.print(
+        f"next         curate report {url}      (a page to look at, with pictures)", markup=False, soft_wrap=True
+    )
+    console.print(f"             curate inspect {url} --key KEY", markup=False, soft_wrap=True)
     console.print(
         f"             python -c \"import pandas as pd; print(pd.read_parquet('{url}/annotations'))\"",
         markup=False,
