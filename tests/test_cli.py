@@ -122,6 +122,21 @@ def test_report_writes_a_page_that_knows_where_the_pictures_are(curate, pipeline
     assert "--out" in told
 
 
+def test_export_writes_shards_into_an_empty_folder_only(curate, pipeline, tmp_path):
+    curate("run", pipeline.file(), "--quiet")
+    code, out, _ = curate("export", pipeline.output, "--out", tmp_path / "kept", "--where", "noise_rank < 0.5")
+    assert code == 0
+    assert re.search(r"\d+ pairs in 1 files", out)
+    code, _, told = curate("export", pipeline.output, "--out", tmp_path / "kept")
+    assert code == 2
+    assert "is not empty" in told
+    code, out, _ = curate("export", pipeline.output, "--out", tmp_path / "table", "--format", "csv")
+    assert (code, len(list((tmp_path / "table").iterdir()))) == (0, 1)
+    code, _, told = curate("export", pipeline.output, "--out", tmp_path / "done", "--caption", "completed")
+    assert code == 2
+    assert "no completed captions" in told
+
+
 def test_inspect_judges_against_the_truth(curate, finished, tmp_path):
     table = pd.read_parquet(finished.output / "annotations")
     truth = pa.table({"row_id": table.row_id, "mismatched": table.noise_prob > table.noise_prob.median()})

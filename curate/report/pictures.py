@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import pyarrow as pa
 from PIL import Image
 
-from curate.manifest import MANIFEST_FILE
+from curate.manifest import read_parts
 from curate.sources.base import Part, Source
 from curate.stages.decode import Decode, DecodeOptions
 from curate.store import RunStore
@@ -54,14 +53,9 @@ def _parts_with(store: RunStore, wanted: set[str]) -> list[Part]:
         rows_of.setdefault(shard, []).append(int(row))
     return [
         part
-        for part in map(_part, store.read_table(MANIFEST_FILE).to_pylist())
+        for part in read_parts(store).values()
         if any(part.first_row <= row < part.first_row + part.rows for row in rows_of.get(part.shard, ()))
     ]
-
-
-def _part(row: Mapping[str, Any]) -> Part:
-    fields = {name: value for name, value in row.items() if name != "part"}
-    return Part(**{**fields, "duplicate_rows": tuple(row["duplicate_rows"])})
 
 
 def _of_batch(decode: Decode, batch: pa.Table, wanted: set[str]) -> dict[str, str]:
