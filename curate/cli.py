@@ -449,6 +449,61 @@ def bench_noise_command(
         noise_plot(records, plot)
 
 
+@bench_app.command("concepts")
+def bench_concepts_command(
+    inputs: Annotated[list[str], typer.Option("--input", metavar="GLOB", help="Pairs whose captions are right.")],
+    rates: Annotated[str, typer.Option("--rate", metavar="R,..", help="Shares of captions to exchange.")] = "0,0.4",
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of every condition.")] = 3,
+    methods: Annotated[
+        str, typer.Option("--method", metavar="M,..", help="ours, nlip, neighbours, tagger, popularity, or all.")
+    ] = "all",
+    keywords_field: Annotated[
+        str, typer.Option(help="Field of the JSON member, or column, with human keywords, where there are any.")
+    ] = "keywords",
+    pipeline: Annotated[
+        Path | None, typer.Option(help="Take encoder, noise and concept options from here; default: offline towers.")
+    ] = None,
+    work: Annotated[
+        Path, typer.Option("--work", metavar="DIR", help="Run directory for the embeddings, made once.")
+    ] = Path("runs/bench-concepts"),
+    runner: RunnerName = "local",
+    workers: Workers = None,
+    overrides: Overrides = None,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find what held-out pictures show, with each scorer, and compare with their captions and keywords."""
+    from importlib.metadata import version
+
+    from curate.bench.concepts import bench_concepts, check_methods, concept_environment
+    from curate.bench.noise import conditions, environment, load_corpus
+    from curate.bench.setup import bench_config, concept_bench, parse_rates
+    from curate.bench.tables import concept_tables
+    from curate.plan import make_plan
+    from curate.state import lock_run
+    from curate.store import RunStore
+
+    wanted = check_methods([name.strip() for name in methods.split(",")])
+    cells = conditions(["random"], parse_rates(rates), seeds)
+    config, embed_only = bench_config(pipeline, inputs, work, [keywords_field], overrides or [])
+    console = Console(highlight=False, quiet=quiet)
+    with _interruptible(), lock_run(RunStore(embed_only.output)), _runner(runner, workers) as chosen:
+        plan = make_plan(embed_only, chosen.index)
+        bench = concept_bench(config, plan)
+        with _progress(console) as progress:
+            corpus = load_corpus(plan, chosen, progress, Path(inputs[0]).parent.name or inputs[0])
+        records = [concept_environment(environment(corpus, plan.spec.model), version("hanta"))]
+        with console.status("measuring") as status:
+            for record in bench_concepts(corpus, bench, cells, wanted, status.update):
+                records.append(record)
+                if json_file is not None and record["metric"] == "fit_seconds":
+                    _write_json(json_file, records)
+    for table in concept_tables(records):
+        console.print(_rich_table(table))
+    if json_file is not None:
+        _write_json(json_file, records)
+
+
 def _rich_table(text: TextTable) -> Table:
     table = Table(*text.heads, title=escape(text.title))
     for row, ours in zip(text.rows, text.ours, strict=True):

@@ -408,7 +408,7 @@ def _concepts_fit(
         InputError: the vocabulary cannot be read, or the other run has no fit for these towers.
     """
     options = concept_options(concepts, config.stages.noise)
-    vocabulary = None if concepts.vocabulary == "corpus" else read_vocabulary(Path(concepts.vocabulary))
+    vocabulary = given_vocabulary(concepts)
     work = ConceptsFitWork(options, vocabulary, config.stages.noise is not None)
     if fits_from is not None:
         return _fit_from(fits_from, CONCEPTS_FIT, work, concepts.fit_rows, spec, store)
@@ -431,6 +431,15 @@ def _concepts_fit(
         }
     )
     return FitStep(CONCEPTS_FIT, work, concepts.fit_rows, wanted, _is_fitted(store, CONCEPTS_FIT, wanted), fitted)
+
+
+def given_vocabulary(concepts: ConceptsConfig) -> Vocabulary | None:
+    """The names of the file that the config names; None: they are to be mined.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return None if concepts.vocabulary == "corpus" else read_vocabulary(Path(concepts.vocabulary))
 
 
 def concept_options(concepts: ConceptsConfig, noise: NoiseConfig | None) -> ConceptOptions:

@@ -29,8 +29,9 @@ _STOP_CONCEPTS = """
     image photo photograph picture pic snapshot shot close-up closeup view clipart clip-art art artwork illustration
     drawing graphic vector thumbnail jpg jpeg png svg gif file stock version copy example sample collection untitled
     top bottom side front back middle edge end part piece bit lot bunch couple pair number kind type sort variety
-    other another one thing something anything everything someone area place way time day today january february march
-    april june july august september october november december monday tuesday wednesday thursday friday saturday sunday
+    other another one thing something anything everything someone area place way time day today
+    january february march april june july august september october november december
+    monday tuesday wednesday thursday friday saturday sunday
     aug jan feb apr jun jul sep oct nov dec mon tue thu fri sat
     it us me you he she we they who http https www com org net
     de la le el los las un une una der die das und von et des du en il con per
