@@ -22,8 +22,10 @@ from curate.errors import CurateError, InputError
 
 if TYPE_CHECKING:
     from curate.bench.tables import TextTable
+    from curate.export.selection import Selection
     from curate.plan import Plan
     from curate.run import Progress, Runner, StepReport
+    from curate.store import RunStore
     from curate.summary import Summary
 
 app = typer.Typer(
@@ -67,6 +69,9 @@ FitsFrom = Annotated[
         metavar="RUN",
         help="Score with the models that this finished run has fitted; nothing is fitted again.",
     ),
+]
+TruthFile = Annotated[
+    Path | None, typer.Option(help="A _truth/truth.parquet from `curate data corrupt`: how good is noise_prob?")
 ]
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
 
@@ -116,7 +121,7 @@ def run(
     from curate.config import load_config
     from curate.plan import make_plan, output_url
     from curate.run import execute
-    from curate.state import lock_run, save_timings
+    from curate.state import lock_run, remember_config, save_timings
     from curate.store import RunStore
     from curate.summary import summarize
 
@@ -126,6 +131,7 @@ def run(
     with _interruptible(), lock_run(RunStore(output_url(config, limit))), _runner(runner, workers) as chosen:
         with console.status("reading the input"):
             plan = make_plan(config, chosen.index, limit, fits_from)
+        remember_config(plan.store, config)
         _tell_changes(console, plan)
         with _progress(console) as progress:
             reports = execute(plan, chosen, progress)
@@ -178,9 +184,7 @@ def plan(
 def inspect(
     run_directory: RunDirectory,
     key: Annotated[str | None, typer.Option(help="Show the pair with this key (or row_id) in full.")] = None,
-    truth: Annotated[
-        Path | None, typer.Option(help="A _truth/truth.parquet from `curate data corrupt`: how good is noise_prob?")
-    ] = None,
+    truth: TruthFile = None,
     top: Annotated[int, typer.Option(min=0, help="How many of the most suspicious pairs to show.")] = 10,
     json_file: JsonFile = None,
 ) -> None:
@@ -206,6 +210,96 @@ def inspect(
         answer = {**answer, "truth": figures}
     if json_file is not None:
         _write_json(json_file, answer)
+
+
+@app.command()
+def report(
+    run_directory: RunDirectory,
+    target: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where the page goes.", show_default="RUN/report.html")
+    ] = None,
+    truth: TruthFile = None,
+    pairs: Annotated[int, typer.Option(min=1, max=1000, help="Most pairs to show for each reason.")] = 60,
+    pipeline: Annotated[
+        Path | None, typer.Option(help="The pipeline that made the run, if the run directory was moved here.")
+    ] = None,
+) -> None:
+    """Write one HTML page with plots and pictures: what is wrong, why we think so, and which threshold to take."""
+    from curate.config import load_config
+    from curate.report.build import make_report
+    from curate.store import RunStore
+
+    store = RunStore(run_directory)
+    local = store.local_root
+    if target is None and local is None:
+        raise InputError(f"{run_directory} is not on this machine: say where the page goes with --out FILE")
+    with out.status("reading the run and its pictures"):
+        page = make_report(store, None if pipeline is None else load_config(pipeline), truth, pairs)
+    file = target or Path(str(local)) / "report.html"
+    _write_file("--out", file, page)
+    out.print(f"{file}  {len(page.encode()) / 1e6:.1f} MB, opens in any browser, needs nothing else", markup=False)
+
+
+@app.command()
+def export(
+    run_directory: RunDirectory,
+    target: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that is empty or not there yet.")],
+    kind: Annotated[Literal["webdataset", "parquet", "csv"], typer.Option("--format")] = "webdataset",
+    where: Annotated[
+        str | None, typer.Option(help="Which pairs: noise_prob < 0.5 and label != 'noisy'", show_default="all")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="NAME,..", help="Which annotations.", show_default="all")
+    ] = None,
+    caption: Annotated[
+        Literal["original", "completed"], typer.Option(help="Which caption trainers get.")
+    ] = "original",
+    shard_pairs: Annotated[int, typer.Option(min=1, max=10_000, help="Most pairs in one file.")] = 10_000,
+    pipeline: Annotated[
+        Path | None,
+        typer.Option(help="webdataset: the pipeline that made the run, if the run directory was moved here."),
+    ] = None,
+) -> None:
+    """Write chosen pairs as WebDataset shards (with their pictures) for trainers, or their annotations as tables."""
+    from curate.export.selection import Selection
+    from curate.export.table import export_table
+    from curate.store import RunStore
+
+    store = RunStore(run_directory)
+    names = None if columns is None else tuple(name.strip() for name in columns.split(","))
+    selection = Selection(where, names, caption)
+    _make_empty_folder(target)
+    with _interruptible(), out.status("exporting"):
+        if kind == "webdataset":
+            written = _export_webdataset(store, target, selection, shard_pairs, pipeline)
+        else:
+            written = export_table(store, target, selection, kind, shard_pairs)
+    out.print(f"{sum(written.values()):,} pairs in {len(written)} files in {target}", markup=False)
+
+
+def _export_webdataset(
+    store: RunStore, target: Path, selection: Selection, shard_pairs: int, pipeline: Path | None
+) -> dict[str, int]:
+    from curate.config import load_config
+    from curate.export.webdataset import export_webdataset
+    from curate.plan import source_options
+    from curate.sources import open_source
+    from curate.state import remembered_config
+
+    config = remembered_config(store) if pipeline is None else load_config(pipeline)
+    if config is None:
+        raise InputError(f"{store.url}: does not say where its input is; name the pipeline file with --pipeline")
+    return export_webdataset(store, open_source(source_options(config)), target, selection, shard_pairs)
+
+
+def _make_empty_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = any(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be made or read: {error}") from None
+    if taken:
+        raise InputError(f"--out {folder}: is not empty; name a new folder, so that no old file is mixed in")
 
 
 @app.command()
@@ -355,6 +449,61 @@ def bench_noise_command(
         noise_plot(records, plot)
 
 
+@bench_app.command("concepts")
+def bench_concepts_command(
+    inputs: Annotated[list[str], typer.Option("--input", metavar="GLOB", help="Pairs whose captions are right.")],
+    rates: Annotated[str, typer.Option("--rate", metavar="R,..", help="Shares of captions to exchange.")] = "0,0.4",
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of every condition.")] = 3,
+    methods: Annotated[
+        str, typer.Option("--method", metavar="M,..", help="ours, nlip, neighbours, tagger, popularity, or all.")
+    ] = "all",
+    keywords_field: Annotated[
+        str, typer.Option(help="Field of the JSON member, or column, with human keywords, where there are any.")
+    ] = "keywords",
+    pipeline: Annotated[
+        Path | None, typer.Option(help="Take encoder, noise and concept options from here; default: offline towers.")
+    ] = None,
+    work: Annotated[
+        Path, typer.Option("--work", metavar="DIR", help="Run directory for the embeddings, made once.")
+    ] = Path("runs/bench-concepts"),
+    runner: RunnerName = "local",
+    workers: Workers = None,
+    overrides: Overrides = None,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find what held-out pictures show, with each scorer, and compare with their captions and keywords."""
+    from importlib.metadata import version
+
+    from curate.bench.concepts import bench_concepts, check_methods, concept_environment
+    from curate.bench.noise import conditions, environment, load_corpus
+    from curate.bench.setup import bench_config, concept_bench, parse_rates
+    from curate.bench.tables import concept_tables
+    from curate.plan import make_plan
+    from curate.state import lock_run
+    from curate.store import RunStore
+
+    wanted = check_methods([name.strip() for name in methods.split(",")])
+    cells = conditions(["random"], parse_rates(rates), seeds)
+    config, embed_only = bench_config(pipeline, inputs, work, [keywords_field], overrides or [])
+    console = Console(highlight=False, quiet=quiet)
+    with _interruptible(), lock_run(RunStore(embed_only.output)), _runner(runner, workers) as chosen:
+        plan = make_plan(embed_only, chosen.index)
+        bench = concept_bench(config, plan)
+        with _progress(console) as progress:
+            corpus = load_corpus(plan, chosen, progress, Path(inputs[0]).parent.name or inputs[0])
+        records = [concept_environment(environment(corpus, plan.spec.model), version("hanta"))]
+        with console.status("measuring") as status:
+            for record in bench_concepts(corpus, bench, cells, wanted, status.update):
+                records.append(record)
+                if json_file is not None and record["metric"] == "fit_seconds":
+                    _write_json(json_file, records)
+    for table in concept_tables(records):
+        console.print(_rich_table(table))
+    if json_file is not None:
+        _write_json(json_file, records)
+
+
 def _rich_table(text: TextTable) -> Table:
     table = Table(*text.heads, title=escape(text.title))
     for row, ours in zip(text.rows, text.ours, strict=True):
@@ -445,7 +594,10 @@ def _print_summary(console: Console, summary: Summary, url: str, reports: list[S
     _print_counts(console, summary)
     _print_suspicious(console, summary)
     console.print(f"\nannotations  {url}/annotations  (Parquet, one row per pair)", markup=False, soft_wrap=True)
-    console.print(f"next         curate inspect {url} --key KEY", markup=False, soft_wrap=True)
+    console.print(
+        f"next         curate report {url}      (a page to look at, with pictures)", markup=False, soft_wrap=True
+    )
+    console.print(f"             curate inspect {url} --key KEY", markup=False, soft_wrap=True)
     console.print(
         f"             python -c \"import pandas as pd; print(pd.read_parquet('{url}/annotations'))\"",
         markup=False,
@@ -529,10 +681,14 @@ def _duration(seconds: float) -> str:
 
 
 def _write_json(file: Path, value: Any) -> None:
+    _write_file("--json", file, json.dumps(value, indent=1) + "\n")
+
+
+def _write_file(option: str, file: Path, text: str) -> None:
     try:
-        file.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"--json {file}: cannot be written: {error}") from None
+        raise InputError(f"{option} {file}: cannot be written: {error}") from None
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from curate.concepts.fit import TEMPLATES
+from curate.concepts.fuse import Scorer
 from curate.errors import InputError
 from curate.noise.signals import SignalName
 
@@ -158,11 +160,51 @@ class NoiseConfig(_Model):
         return self
 
 
+class ConceptsConfig(_Model):
+    """What each image shows, in names of a vocabulary."""
+
+    vocabulary: str = Field(
+        "corpus",
+        description="corpus: nouns and noun phrases of the trusted captions; or a file: one name per line, or a table "
+        "(.csv, .parquet) with a column `name` and maybe `prompts`.",
+    )
+    top_k: int = Field(10, ge=1, le=1000, description="Concepts per image.")
+    scorer: Scorer = Field(
+        "default",
+        description="default: cross-modal similarity, neighbours and tagger together; cross_modal: image against the "
+        "name's prompts (NLIP); neighbours: vote of the nearest trusted images; tagger: linear, on image features.",
+    )
+    min_documents: int = Field(
+        3, ge=1, description="A mined name is kept if so many different trusted captions have it."
+    )
+    prompts: list[str] = Field(
+        default_factory=lambda: list(TEMPLATES),
+        min_length=1,
+        description="Templates with one {} whose mean embedding stands for a name that has no prompts of its own.",
+    )
+    trusted_below: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Pairs with a noise_prob of this or more teach nothing, others weigh 1 - noise_prob.",
+    )
+    fit_rows: int = Field(50_000, ge=100, description="Most pairs the models are fitted on.")
+
+    @field_validator("prompts")
+    @classmethod
+    def _one_place_for_the_name(cls, prompts: list[str]) -> list[str]:
+        wrong = [prompt for prompt in prompts if prompt.count("{}") != 1]
+        if wrong:
+            raise ValueError(f"each needs {{}} once, where the name goes; without: {', '.join(map(repr, wrong))}")
+        return prompts
+
+
 class StagesConfig(_Model):
     """The stages in the order they run; a stage that is null does not run."""
 
     embed: EmbedConfig = Field(default_factory=lambda: EmbedConfig(), description="Embed images and captions.")
     noise: NoiseConfig | None = Field(None, description="Signals, noise_prob and label of every pair.")
+    concepts: ConceptsConfig | None = Field(None, description="What each image shows, in names of a vocabulary.")
 
 
 STAGE_NAMES = tuple(StagesConfig.model_fields)

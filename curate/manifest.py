@@ -113,13 +113,22 @@ def _read_old(store: RunStore, cutting: str) -> _Old:
     state = store.read_json(STAMPS_FILE) or {}
     if facts is None or facts["cutting"] != cutting or not store.exists(ERRORS_FILE):
         return _Old({}, (), {}, None)
-    parts = {
-        row.pop("part"): Part(**{**row, "duplicate_rows": tuple(row["duplicate_rows"])})
-        for row in store.read_table(MANIFEST_FILE).to_pylist()
-    }
+    parts = read_parts(store)
     errors = tuple(ShardError(**row) for row in store.read_table(ERRORS_FILE).to_pylist())
     stamps = state.get("shards", {}) if state.get("cutting") == cutting else {}
     return _Old(parts, errors, stamps, facts["next_number"])
+
+
+def read_parts(store: RunStore) -> dict[int, Part]:
+    """The parts of a run by number, as its manifest has them.
+
+    Raises:
+        CurateError: there is no manifest, or it cannot be read.
+    """
+    return {
+        row.pop("part"): Part(**{**row, "duplicate_rows": tuple(row["duplicate_rows"])})
+        for row in store.read_table(MANIFEST_FILE).to_pylist()
+    }
 
 
 def _index_changed(source: Source, shards: Sequence[Shard], old: _Old, index: Indexer) -> dict[str, ShardIndex]:

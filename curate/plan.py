@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from curate.config import NoiseConfig, PipelineConfig
+from curate.concepts.fit import ConceptOptions
+from curate.concepts.vocabulary import Vocabulary, read_vocabulary
+from curate.config import ConceptsConfig, NoiseConfig, PipelineConfig
 from curate.errors import InputError
 from curate.manifest import Indexer, Manifest, ManifestChange, update_manifest
 from curate.models.encoder import EncoderOptions, EncoderSpec, resolve_encoder
@@ -19,20 +22,32 @@ from curate.schema import SCHEMA_VERSION
 from curate.sources import open_source
 from curate.sources.base import Source
 from curate.sources.options import ColumnNames, SourceOptions
+from curate.stages.concepts import ConceptColumns, Concepts
 from curate.stages.decode import Decode, DecodeOptions
 from curate.stages.embed import Embed
 from curate.stages.noise import Noise, NoiseColumns
-from curate.steps import AnnotateWork, EmbedWork, NoiseWork, PartTask, PartWork, read_artifact_facts
+from curate.steps import (
+    AnnotateWork,
+    ConceptsWork,
+    EmbedWork,
+    NoiseWork,
+    PartTask,
+    PartWork,
+    read_artifact_facts,
+)
 from curate.store import DoneIndex, RunStore, fingerprint
 
 ENCODER_FILE = "_state/encoder.json"
 # Raise it when annotation files would differ for the same columns of the steps before.
-ANNOTATE_VERSION = 2
+ANNOTATE_VERSION = 3
 # Raise it when the same sample would give another noise model.
-NOISE_FIT_VERSION = 4
+NOISE_FIT_VERSION = 5
+# Raise it when the same sample would give another concept model.
+CONCEPTS_FIT_VERSION = 1
 # Raise it when the same pairs would be marked otherwise.
 DUPLICATES_VERSION = 1
 NOISE_FIT = "noise"
+CONCEPTS_FIT = "concepts"
 DUPLICATES = "duplicates"
 
 
@@ -58,14 +73,41 @@ class RowStep:
 
 
 @dataclass(frozen=True)
+class NoiseFitWork:
+    """How a noise model is fitted.
+
+    Attributes:
+        options: of the fit.
+        by: kept field whose values are strata.
+    """
+
+    options: NoiseOptions
+    by: str | None
+
+
+@dataclass(frozen=True)
+class ConceptsFitWork:
+    """How a concept model is fitted.
+
+    Attributes:
+        options: of the fit.
+        vocabulary: names that were given; None: they are mined.
+        noise: whether pairs are weighted by what the noise step says of them.
+    """
+
+    options: ConceptOptions
+    vocabulary: Vocabulary | None
+    noise: bool
+
+
+@dataclass(frozen=True)
 class FitStep:
     """A step that reads embeddings of a bounded sample and leaves artifacts, or takes them from another run.
 
     Attributes:
         name: name of the artifacts' folder.
-        options: how to fit.
+        work: what to fit, and how.
         fit_rows: most pairs to fit on.
-        by: kept field whose values are strata.
         fingerprint: the wanted fingerprint of the artifacts.
         done: whether they are there.
         fitted: provenance: options, bound of the sample and seed, of the run that fitted them.
@@ -73,9 +115,8 @@ class FitStep:
     """
 
     name: str
-    options: NoiseOptions
+    work: NoiseFitWork | ConceptsFitWork
     fit_rows: int
-    by: str | None
     fingerprint: str
     done: bool
     fitted: dict[str, Any]
@@ -153,7 +194,7 @@ def make_plan(config: PipelineConfig, index: Indexer, limit: int | None = None, 
         CurateError: weights or the run directory cannot be reached.
     """
     store = RunStore(output_url(config, limit))
-    options = _source_options(config, limit)
+    options = source_options(config, limit)
     source = open_source(options)
     cutting = _cutting(options)
     shards = source.list_shards()
@@ -181,7 +222,8 @@ def _cutting(options: SourceOptions) -> str:
     return fingerprint({**deciding, "path": None, "image_root": None})
 
 
-def _source_options(config: PipelineConfig, limit: int | None) -> SourceOptions:
+def source_options(config: PipelineConfig, limit: int | None = None) -> SourceOptions:
+    """The input as the library takes it; a trial run cuts smaller parts."""
     given = config.input
     part_rows = given.part_rows if limit is None else min(given.part_rows, limit)
     return SourceOptions(
@@ -228,6 +270,7 @@ def _steps(
     fits_from: str | None,
 ) -> tuple[Step, ...]:
     embed = _embed_step(config, source, spec, manifest, done)
+    noise: RowStep | None = None
     steps: list[Step] = [embed]
     if config.stages.noise is not None:
         fit = (
@@ -235,11 +278,11 @@ def _steps(
             if fits_from is None
             else _noise_fit_from(fits_from, config.stages.noise, spec, store)
         )
-        steps += [
-            fit,
-            _noise_step(config.stages.noise, store, embed, fit, done),
-            _duplicates_step(config.seed, embed, fit, done),
-        ]
+        noise = _noise_step(config.stages.noise, store, embed, fit, done)
+        steps += [fit, noise, _duplicates_step(config.seed, embed, fit, done)]
+    if config.stages.concepts is not None:
+        found = _concepts_fit(config, config.stages.concepts, spec, store, noise or embed, fits_from)
+        steps += [found, _concepts_step(config.stages.concepts, store, embed, found, done)]
     columns = [step for step in steps if not isinstance(step, FitStep)]
     return (*steps, _annotate_step(store, columns, embed, done))
 
@@ -293,8 +336,9 @@ def _noise_fit(
             "from": list(embed.fingerprints.values()),
         }
     )
-    fitted = {**dataclasses.asdict(options), "fit_rows": noise.fit_rows, "seed": config.seed}
-    return FitStep(NOISE_FIT, options, noise.fit_rows, noise.mixture.by, wanted, _is_fitted(store, wanted), fitted)
+    fitted = {**dataclasses.asdict(options), "fit_rows": noise.fit_rows, "by": noise.mixture.by, "seed": config.seed}
+    work = NoiseFitWork(options, noise.mixture.by)
+    return FitStep(NOISE_FIT, work, noise.fit_rows, wanted, _is_fitted(store, NOISE_FIT, wanted), fitted)
 
 
 def noise_options(noise: NoiseConfig) -> NoiseOptions:
@@ -309,20 +353,22 @@ def noise_options(noise: NoiseConfig) -> NoiseOptions:
     )
 
 
-def _is_fitted(store: RunStore, wanted: str) -> bool:
-    found = read_artifact_facts(store, NOISE_FIT)
+def _is_fitted(store: RunStore, fit: str, wanted: str) -> bool:
+    found = read_artifact_facts(store, fit)
     return found is not None and found["fingerprint"] == wanted
 
 
-def _noise_fit_from(run: str, noise: NoiseConfig, spec: EncoderSpec, store: RunStore) -> FitStep:
+def _fit_from(
+    run: str, name: str, work: NoiseFitWork | ConceptsFitWork, fit_rows: int, spec: EncoderSpec, store: RunStore
+) -> FitStep:
     """The fit of another run, taken as it is: the same towers, other pairs.
 
     Raises:
         InputError: there is none, or it is for other towers.
     """
-    facts = read_artifact_facts(RunStore(run), NOISE_FIT)
+    facts = read_artifact_facts(RunStore(run), name)
     if facts is None or not {"encoder", "fitted"} <= facts.keys():
-        raise InputError(f"--fits-from {run}: no finished noise fit there. Is it the directory of a finished run?")
+        raise InputError(f"--fits-from {run}: no finished {name} fit there. Is it the directory of a finished run?")
     mine, theirs = scoring_identity(spec), facts["encoder"]
     if mine != theirs:
         other = ", ".join(
@@ -332,15 +378,77 @@ def _noise_fit_from(run: str, noise: NoiseConfig, spec: EncoderSpec, store: RunS
             f"--fits-from {run}: its models are for other embeddings ({other}). Use the same encoder: there and here."
         )
     wanted = facts["fingerprint"]
-    return FitStep(
-        NOISE_FIT,
-        noise_options(noise),
-        noise.fit_rows,
-        noise.mixture.by,
-        wanted,
-        _is_fitted(store, wanted),
-        facts["fitted"],
-        taken_from=run,
+    done = _is_fitted(store, name, wanted)
+    return FitStep(name, work, fit_rows, wanted, done, facts["fitted"], taken_from=run)
+
+
+def _noise_fit_from(run: str, noise: NoiseConfig, spec: EncoderSpec, store: RunStore) -> FitStep:
+    work = NoiseFitWork(noise_options(noise), noise.mixture.by)
+    fit = _fit_from(run, NOISE_FIT, work, noise.fit_rows, spec, store)
+    by = fit.fitted.get("by")
+    if by != noise.mixture.by:
+        raise InputError(
+            f"--fits-from {run}: its posteriors are by {by or 'nothing'}, here mixture.by is "
+            f"{noise.mixture.by or 'not set'}. Set the same field, or fit anew without --fits-from."
+        )
+    return fit
+
+
+def _concepts_fit(
+    config: PipelineConfig,
+    concepts: ConceptsConfig,
+    spec: EncoderSpec,
+    store: RunStore,
+    upstream: RowStep,
+    fits_from: str | None,
+) -> FitStep:
+    """Fit on embeddings and, where there is a noise step, on what it says.
+
+    Raises:
+        InputError: the vocabulary cannot be read, or the other run has no fit for these towers.
+    """
+    options = concept_options(concepts, config.stages.noise)
+    vocabulary = given_vocabulary(concepts)
+    work = ConceptsFitWork(options, vocabulary, config.stages.noise is not None)
+    if fits_from is not None:
+        return _fit_from(fits_from, CONCEPTS_FIT, work, concepts.fit_rows, spec, store)
+    names = "corpus" if vocabulary is None else hashlib.sha256(vocabulary.to_csv()).hexdigest()
+    fitted = {
+        **dataclasses.asdict(options),
+        "templates": list(options.templates),
+        "vocabulary": names,
+        "fit_rows": concepts.fit_rows,
+        "seed": config.seed,
+    }
+    wanted = fingerprint(
+        {
+            "fit": CONCEPTS_FIT,
+            "version": CONCEPTS_FIT_VERSION,
+            "fitted": fitted,
+            "joint_space": spec.joint_space,
+            "libraries": {name: version(name) for name in ("numpy", "hanta")},
+            "from": list(upstream.fingerprints.values()),
+        }
+    )
+    return FitStep(CONCEPTS_FIT, work, concepts.fit_rows, wanted, _is_fitted(store, CONCEPTS_FIT, wanted), fitted)
+
+
+def given_vocabulary(concepts: ConceptsConfig) -> Vocabulary | None:
+    """The names of the file that the config names; None: they are to be mined.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return None if concepts.vocabulary == "corpus" else read_vocabulary(Path(concepts.vocabulary))
+
+
+def concept_options(concepts: ConceptsConfig, noise: NoiseConfig | None) -> ConceptOptions:
+    """The fit's options as the library takes them; folds are those of the noise fit, where there is one."""
+    return ConceptOptions(
+        min_documents=concepts.min_documents,
+        trusted_below=concepts.trusted_below,
+        templates=tuple(concepts.prompts),
+        folds=ConceptOptions.folds if noise is None else noise.folds,
     )
 
 
@@ -354,7 +462,7 @@ def scoring_identity(spec: EncoderSpec) -> dict[str, Any]:
 def _noise_step(noise: NoiseConfig, store: RunStore, embed: RowStep, fit: FitStep, done: DoneIndex) -> RowStep:
     how = noise_columns(noise)
     facts = {
-        "noise": {**fit.fitted, **dataclasses.asdict(how), "by": noise.mixture.by},
+        "noise": {**fit.fitted, **dataclasses.asdict(how)},
         "fit": fit.fingerprint,
         "versions": {"noise": Noise.version},
     }
@@ -371,6 +479,19 @@ def noise_columns(noise: NoiseConfig) -> NoiseColumns:
         margin_image=noise.margin_image,
         margin_text=noise.margin_text,
     )
+
+
+def _concepts_step(
+    concepts: ConceptsConfig, store: RunStore, embed: RowStep, fit: FitStep, done: DoneIndex
+) -> RowStep:
+    how = ConceptColumns(concepts.top_k, concepts.scorer)
+    facts = {
+        "concepts": {**fit.fitted, **dataclasses.asdict(how)},
+        "concepts_fit": fit.fingerprint,
+        "versions": {"concepts": Concepts.version},
+    }
+    work = ConceptsWork(store.url, fit.name, how)
+    return _row_step("concepts", work, dict(embed.fingerprints), facts, done, fit.name)
 
 
 def _duplicates_step(seed: int, embed: RowStep, fit: FitStep, done: DoneIndex) -> DuplicatesStep:

@@ -18,10 +18,22 @@ from typing import Any, Protocol
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
+from curate.concepts.model import ConceptModel
 from curate.duplicates import mark_corpus
 from curate.errors import CurateError, InputError
-from curate.plan import DuplicatesStep, FitStep, Plan, RowStep, scoring_identity
-from curate.sampling import draw_sample
+from curate.models.encoder import load_encoder
+from curate.noise.model import NoiseModel
+from curate.plan import (
+    ConceptsFitWork,
+    DuplicatesStep,
+    FitStep,
+    NoiseFitWork,
+    Plan,
+    RowStep,
+    encoder_options,
+    scoring_identity,
+)
+from curate.sampling import draw_concept_sample, draw_sample
 from curate.sources.base import Shard, ShardIndex, Source
 from curate.steps import (
     PartTask,
@@ -170,11 +182,11 @@ def _failures(step: str, failed: Sequence[PartReport], tasks: int) -> str:
 
 
 def _fit(plan: Plan, step: FitStep) -> int:
-    from curate.noise.fit import fit_noise
-
-    seed = plan.config.seed
-    sample = draw_sample(plan.store, plan.manifest.parts, step.fit_rows, seed, plan.spec.joint_space, step.by)
-    model = fit_noise(sample, step.options, seed)
+    model, rows = (
+        _fit_noise(plan, step, step.work)
+        if isinstance(step.work, NoiseFitWork)
+        else _fit_concepts(plan, step, step.work)
+    )
     facts = {
         "fingerprint": step.fingerprint,
         "diagnostics": model.diagnostics,
@@ -182,7 +194,29 @@ def _fit(plan: Plan, step: FitStep) -> int:
         "fitted": step.fitted,
     }
     write_artifact(plan.store, step.name, model.to_bytes(), facts)
-    return len(sample.captions)
+    return rows
+
+
+def _fit_noise(plan: Plan, step: FitStep, work: NoiseFitWork) -> tuple[NoiseModel, int]:
+    from curate.noise.fit import fit_noise
+
+    seed = plan.config.seed
+    sample = draw_sample(plan.store, plan.manifest.parts, step.fit_rows, seed, plan.spec.joint_space, work.by)
+    return fit_noise(sample, work.options, seed), len(sample.captions)
+
+
+def _fit_concepts(plan: Plan, step: FitStep, work: ConceptsFitWork) -> tuple[ConceptModel, int]:
+    from curate.concepts.fit import fit_concepts
+    from curate.concepts.words import english_tokenizer
+
+    seed, parts = plan.config.seed, plan.manifest.parts
+    tokenizer = english_tokenizer()
+    sample = draw_concept_sample(plan.store, parts, step.fit_rows, seed, plan.spec.joint_space, work.noise)
+    encoder = load_encoder(encoder_options(plan.config), plan.spec)
+    model = fit_concepts(sample, work.vocabulary, work.options, seed, tokenizer, encoder.encode_texts)
+    if model.fitted is None:
+        log.warning("%s", model.diagnostics["verdict"])
+    return model, len(sample.captions)
 
 
 def _take_fit(plan: Plan, step: FitStep, run: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.columns import embedding_matrix, field_values
+from curate.concepts.fit import ConceptSample
 from curate.errors import CurateError
 from curate.noise.fit import MOST_COPIES, NoiseSample
 from curate.noise.model import copy_numbers, identities
@@ -43,14 +44,8 @@ def draw_sample(
     Raises:
         CurateError: not one pair is usable.
     """
-    parts = list(parts)
-    bound, copies = _largest_hash(store, parts, most_rows, seed)
     columns = _SAMPLED if by is None else [*_SAMPLED, "fields"]
-    room = _Room(bound, copies, Counter())
-    tables = [_taken(_usable(store, number, columns), seed, room) for number in parts]
-    table = pa.concat_tables(tables)
-    if table.num_rows == 0:
-        raise CurateError(f"{store.url}: not one pair is usable; the column `status` of embed/ says why")
+    table = _draw(store, list(parts), most_rows, seed, columns)
     return NoiseSample(
         image_sha256=table.column("image_sha256").to_pylist(),
         captions=table.column("caption").to_pylist(),
@@ -59,6 +54,41 @@ def draw_sample(
         joint_space=joint_space,
         strata=None if by is None else field_values(table.column("fields"), by),
     )
+
+
+def draw_concept_sample(
+    store: RunStore, parts: Iterable[int], most_rows: int, seed: int, joint_space: bool, noise: bool
+) -> ConceptSample:
+    """The same pairs as `draw_sample` with the same bound and seed, with what the noise step says of each.
+
+    Args:
+        store, parts, most_rows, seed, joint_space: as for `draw_sample`.
+        noise: whether there is a noise step; it is complete then.
+
+    Raises:
+        CurateError: not one pair is usable.
+    """
+    table = _draw(store, list(parts), most_rows, seed, _SAMPLED, ["noise_prob"] if noise else [])
+    return ConceptSample(
+        image_sha256=table.column("image_sha256").to_pylist(),
+        captions=table.column("caption").to_pylist(),
+        image=embedding_matrix(table.column("image_embedding")),
+        text=embedding_matrix(table.column("text_embedding")),
+        joint_space=joint_space,
+        noise_prob=table.column("noise_prob").to_numpy().astype(np.float32) if noise else None,
+    )
+
+
+def _draw(
+    store: RunStore, parts: list[int], most_rows: int, seed: int, columns: list[str], of_noise: Sequence[str] = ()
+) -> pa.Table:
+    """Columns of the embed step, and of the noise step, of the sample's pairs."""
+    bound, copies = _largest_hash(store, parts, most_rows, seed)
+    room = _Room(bound, copies, Counter())
+    table = pa.concat_tables([_taken(_usable(store, number, columns, of_noise), seed, room) for number in parts])
+    if table.num_rows == 0:
+        raise CurateError(f"{store.url}: not one pair is usable; the column `status` of embed/ says why")
+    return table
 
 
 def _largest_hash(store: RunStore, parts: list[int], most_rows: int, seed: int) -> tuple[int, int]:
@@ -75,8 +105,12 @@ def _hashes(table: pa.Table, seed: int) -> Hashes:
     return identities(table.column("image_sha256").to_pylist(), table.column("caption").to_pylist(), seed)
 
 
-def _usable(store: RunStore, number: int, columns: list[str]) -> pa.Table:
+def _usable(store: RunStore, number: int, columns: list[str], of_noise: Sequence[str] = ()) -> pa.Table:
     table = store.read_table(part_file("embed", number), columns)
+    if of_noise:
+        noise = store.read_table(part_file("noise", number), list(of_noise))
+        for name in of_noise:
+            table = table.append_column(name, noise.column(name))
     return table.filter(pc.equal(table.column("status"), Status.OK.value))
 
 

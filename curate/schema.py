@@ -111,6 +111,10 @@ NOISE_SCHEMA = pa.schema(
     ]
 )
 
+# The best first.
+CONCEPTS_TYPE = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("score", pa.float32())]))
+CONCEPTS_SCHEMA = pa.schema([pa.field("concepts", CONCEPTS_TYPE)])
+
 DUPLICATES_SCHEMA = pa.schema(
     [
         pa.field("duplicate_of", pa.string()),
@@ -126,6 +130,7 @@ ANNOTATION_SCHEMA = pa.schema(
         NOISE_SCHEMA.field("noise_prob"),
         NOISE_SCHEMA.field("noise_rank"),
         NOISE_SCHEMA.field("label"),
+        CONCEPTS_SCHEMA.field("concepts"),
         SOURCE_SCHEMA.field("status"),
         SOURCE_SCHEMA.field("error"),
         SOURCE_SCHEMA.field("fields"),
@@ -155,6 +160,8 @@ COLUMN_DESCRIPTIONS: dict[str, str] = {
     "noise_rank": "share of pairs that seem cleaner, in [0, 1]: an order of all pairs that holds for near misses too; "
     "null where status is not ok",
     "label": "clean, uncertain or noisy, by noise_prob and the configured thresholds; null where status is not ok",
+    "concepts": "what the image shows, by models that never saw it: names of the vocabulary with their scores, the "
+    "best first; null where there is no readable image",
     "status": "why the pair can or cannot be used",
     "error": "what is wrong, in words; null where status is ok",
     "fields": "fields of the input named in input.keep, as text, in that order, without those that are null; null "

@@ -5,13 +5,16 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
+from curate.config import PipelineConfig
 from curate.errors import InputError
 from curate.plan import FitStep, Plan, RowStep
 from curate.run import StepReport
 from curate.store import RunStore
 
 TIMINGS_FILE = "_state/timings.json"
+PIPELINE_FILE = "_state/pipeline.json"
 
 
 @contextmanager
@@ -58,3 +61,26 @@ def estimate_seconds(plan: Plan) -> dict[str, float]:
         if timed in per_row:
             seconds[timed] = per_row[timed] * rows
     return seconds
+
+
+def remember_config(store: RunStore, config: PipelineConfig) -> None:
+    """Keep the pipeline as run, and the folder that its relative paths start from."""
+    store.write_json(
+        PIPELINE_FILE, {"folder": str(Path.cwd()), "pipeline": config.model_dump(mode="json", exclude_unset=True)}
+    )
+
+
+def remembered_config(store: RunStore) -> PipelineConfig | None:
+    """The pipeline that made a run, its input's relative paths made absolute; None: the run does not say."""
+    held = store.read_json(PIPELINE_FILE)
+    if held is None:
+        return None
+    config = PipelineConfig.model_validate(held["pipeline"])
+    paths = [_from_folder(path, held["folder"]) for path in config.input.paths]
+    root = config.input.image_root
+    given = {"path": paths, **({} if root is None else {"image_root": _from_folder(root, held["folder"])})}
+    return config.model_copy(update={"input": config.input.model_copy(update=given)})
+
+
+def _from_folder(path: str, folder: str) -> str:
+    return path if "://" in path or "::" in path else str(Path(folder) / path)

@@ -12,11 +12,13 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from curate.concepts.model import ConceptModel
 from curate.errors import CurateError
 from curate.models.encoder import Encoder, EncoderOptions, EncoderSpec, load_encoder
 from curate.noise.model import NoiseModel
 from curate.schema import annotation_table
 from curate.sources.base import Part, Shard, Source
+from curate.stages.concepts import ConceptColumns, Concepts
 from curate.stages.decode import Decode, DecodeOptions
 from curate.stages.embed import Embed
 from curate.stages.noise import Noise, NoiseColumns
@@ -148,6 +150,34 @@ class NoiseWork:
 
     def body(self, table: pa.Table) -> pa.Table:
         """The noise columns."""
+        assert self._stage is not None, "prepare() comes first"
+        return self._stage(table)
+
+
+@dataclass
+class ConceptsWork:
+    """Image embeddings and the fitted concept model -> concepts."""
+
+    run: str
+    fit: str
+    how: ConceptColumns
+    device: str = "cpu"
+    _stage: Concepts | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_stage": None}
+
+    def prepare(self) -> None:
+        """Load the concept model."""
+        if self._stage is None:
+            self._stage = Concepts(ConceptModel.from_bytes(read_artifact(RunStore(self.run), self.fit)), self.how)
+
+    def head(self, task: PartTask) -> pa.Table:
+        """The columns that the stage requires, from the embed step."""
+        return RunStore(self.run).read_table(part_file("embed", task.number), Concepts.requires)
+
+    def body(self, table: pa.Table) -> pa.Table:
+        """The concepts."""
         assert self._stage is not None, "prepare() comes first"
         return self._stage(table)
 

@@ -106,6 +106,37 @@ def test_inspect_shows_a_run_and_one_pair_in_full(curate, finished, tmp_path):
     assert json.loads((tmp_path / "pair.json").read_text())["pairs"][0]["row"] == 7
 
 
+def test_report_writes_a_page_that_knows_where_the_pictures_are(curate, pipeline, tmp_path):
+    curate("run", pipeline.file(), "--quiet")
+    code, out, _ = curate("report", pipeline.output)
+    assert code == 0
+    assert "report.html" in out
+    assert "data:image/jpeg" in (pipeline.output / "report.html").read_text()
+    assert curate("report", pipeline.output, "--out", tmp_path / "page.html", "--pairs", 3)[0] == 0
+    assert (tmp_path / "page.html").exists()
+    code, _, told = curate("report", tmp_path)
+    assert code == 2
+    assert "Is it a run directory" in told
+    code, _, told = curate("report", pipeline.output, "--out", tmp_path / "no" / "page.html")
+    assert code == 2
+    assert "--out" in told
+
+
+def test_export_writes_shards_into_an_empty_folder_only(curate, pipeline, tmp_path):
+    curate("run", pipeline.file(), "--quiet")
+    code, out, _ = curate("export", pipeline.output, "--out", tmp_path / "kept", "--where", "noise_rank < 0.5")
+    assert code == 0
+    assert re.search(r"\d+ pairs in 1 files", out)
+    code, _, told = curate("export", pipeline.output, "--out", tmp_path / "kept")
+    assert code == 2
+    assert "is not empty" in told
+    code, out, _ = curate("export", pipeline.output, "--out", tmp_path / "table", "--format", "csv")
+    assert (code, len(list((tmp_path / "table").iterdir()))) == (0, 1)
+    code, _, told = curate("export", pipeline.output, "--out", tmp_path / "done", "--caption", "completed")
+    assert code == 2
+    assert "no completed captions" in told
+
+
 def test_inspect_judges_against_the_truth(curate, finished, tmp_path):
     table = pd.read_parquet(finished.output / "annotations")
     truth = pa.table({"row_id": table.row_id, "mismatched": table.noise_prob > table.noise_prob.median()})

@@ -128,6 +128,12 @@ def test_another_encoder_is_named_by_what_differs(finished, others, tmp_path):
     assert "Use the same encoder" in str(caught.value)
 
 
+def test_other_strata_than_the_fits_are_input_error(finished, scoring):
+    scoring.raw["input"]["keep"] = ["language"]
+    with pytest.raises(InputError, match=r"its posteriors are by nothing, here mixture.by is language"):
+        run_with_fits(scoring, finished.output, "stages.noise.mixture.by=language")
+
+
 @pytest.mark.usefixtures("never_fits")
 def test_changed_inputs_are_compared_with_all_under_the_old_fits(finished, tmp_path):
     shards = write_corpus(tmp_path / "shards")

@@ -74,3 +74,15 @@ def test_model_workers_leave_a_cpu_to_decode(device, parts, cpus, gpus, most, wo
     found, each = share_out(device, parts, cpus, gpus, most)
     assert found == workers
     assert found * each["num_cpus"] + 1 <= cpus
+
+
+def test_ray_finds_the_same_concepts(finished, ray_runner, tmp_path):
+    runs = []
+    for name, runner in (("local", None), ("ray", ray_runner)):
+        stages = [*finished.raw["stages"], {"concepts": {"top_k": 3}}]
+        run = Pipeline(tmp_path, tmp_path / name, finished.raw["encoder"], stages=stages)
+        run.raw["input"] = finished.raw["input"]
+        run.run(runner=runner)
+        runs.append(run.contents())
+    assert runs[0] == runs[1]
+    assert any(name.startswith("concepts/") for name in runs[0])

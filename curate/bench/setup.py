@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from curate.config import NoiseConfig, PipelineConfig, load_config, parse_config
+from curate.bench.concepts import ConceptBench
+from curate.config import ConceptsConfig, NoiseConfig, PipelineConfig, load_config, parse_config
 from curate.corpora.exchange import Kind
 from curate.errors import InputError
+from curate.plan import Plan, concept_options, encoder_options, given_vocabulary, noise_options
 
 _OFFLINE = """\
 input: {path: "nothing"}
@@ -31,8 +33,28 @@ def bench_config(
     config = base.model_copy(update={"input": given, "output": str(work)})
     noise = config.stages.noise or NoiseConfig.model_validate({})
     measured = config.model_copy(update={"stages": config.stages.model_copy(update={"noise": noise})})
-    embed_only = config.model_copy(update={"stages": config.stages.model_copy(update={"noise": None})})
+    nothing_else = {"noise": None, "concepts": None}
+    embed_only = config.model_copy(update={"stages": config.stages.model_copy(update=nothing_else)})
     return measured, embed_only
+
+
+def concept_bench(config: PipelineConfig, plan: Plan) -> ConceptBench:
+    """What `curate bench concepts` fits with: the pipeline's options, its text tower and the tagger of nouns.
+
+    Raises:
+        InputError: the vocabulary cannot be read.
+    """
+    from curate.concepts.words import english_tokenizer
+    from curate.models.encoder import load_encoder
+
+    concepts = config.stages.concepts or ConceptsConfig.model_validate({})
+    return ConceptBench(
+        noise=None if config.stages.noise is None else noise_options(config.stages.noise),
+        concepts=concept_options(concepts, config.stages.noise),
+        vocabulary=given_vocabulary(concepts),
+        tokenizer=english_tokenizer(),
+        encode=load_encoder(encoder_options(config), plan.spec).encode_texts,
+    )
 
 
 def parse_kinds(typed: str) -> list[Kind]:

@@ -51,6 +51,27 @@ def noise_tables(records: Sequence[Record]) -> list[TextTable]:
     ]
 
 
+def concept_tables(records: Sequence[Record]) -> list[TextTable]:
+    """One table for each rate and kind of truth, one row for each method: means over the seeds, in percent."""
+    metrics = ("precision_at_5", "recall_at_10", "map")
+    measured = [record for record in records if record.get("metric") in metrics]
+    tables: list[TextTable] = []
+    for truth in dict.fromkeys(record["subset"] for record in measured):
+        cells = [over_seeds(measured, metric, truth) for metric in metrics]
+        for rate in dict.fromkeys(rate for _, rate, _ in cells[0]):
+            keys = [key for key in cells[0] if key[1] == rate]
+            rows = tuple((key[2], *(_percent(held[key]) for held in cells)) for key in keys)
+            title = f"against {truth.replace('_', ' ')}, {f'{rate:g} of the captions exchanged' if rate else 'clean'}"
+            tables.append(TextTable(title, ("method", "P@5", "R@10", "mAP"), rows, tuple(k[2] == OURS for k in keys)))
+    return tables
+
+
+def _percent(cell: Cell) -> str:
+    return (
+        "" if cell.mean is None else f"{100 * cell.mean:.1f}" + (f" ±{100 * cell.spread:.1f}" if cell.spread else "")
+    )
+
+
 def frequency_table(records: Sequence[Record]) -> TextTable:
     """Recall of clean pairs by how often their caption occurs, for our method."""
     heads = ["once" if most == 1 else f"{least} to {most}" if most else f"{least}+" for least, most in FREQUENCIES]

@@ -45,8 +45,27 @@ class TruthFigures:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What a run said of its usable pairs, and the truth; [n] each."""
+
+    noise_prob: Floats
+    noise_rank: Floats
+    mismatched: Bools
+
+
 def judge(store: RunStore, truth: Path) -> TruthFigures:
     """Compare a run with the truth that `curate data corrupt` wrote.
+
+    Raises:
+        InputError: the truth cannot be read, has other rows, or only one kind of pair.
+    """
+    judged = read_judged(store, truth)
+    return figures(judged.noise_prob, judged.mismatched, judged.noise_rank)
+
+
+def read_judged(store: RunStore, truth: Path) -> Judged:
+    """The usable pairs of a run with their truth.
 
     Raises:
         InputError: the truth cannot be read, has other rows, or only one kind of pair.
@@ -65,7 +84,7 @@ def judge(store: RunStore, truth: Path) -> TruthFigures:
             wrong.append(mismatched[row])
     if len(set(wrong)) < 2:
         raise InputError(f"{truth}: the run's usable pairs are not of both kinds, matched and mismatched")
-    return figures(np.array(probabilities), np.array(wrong), np.array(ranks))
+    return Judged(np.array(probabilities), np.array(ranks), np.array(wrong))
 
 
 def figures(noise_prob: Floats, mismatched: Bools, rank: Floats | None = None) -> TruthFigures:

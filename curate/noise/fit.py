@@ -22,6 +22,7 @@ from curate.noise.fusion import MIN_CLEAN_WEIGHT, Evidence, Fusion, Scored, fit_
 from curate.noise.grouping import (
     SKETCH_DIMENSIONS,
     Hashes,
+    design_effect,
     draw_folds,
     folds_with_twins,
     group_by_picture,
@@ -525,7 +526,15 @@ class _Fit:
     def _mixture(self, scored: Scored, names: tuple[SignalName, ...]) -> Mixture:
         observed, random, hard = scored.histograms()
         kind, guarded = self._kind(names)
-        return fit_mixture(observed, random, kind, hard=hard, guarded=guarded, rng=self._rng())
+        return fit_mixture(
+            observed,
+            random,
+            kind,
+            hard=hard,
+            guarded=guarded,
+            rng=self._rng(),
+            design_effect=design_effect(self.groups),
+        )
 
     def _strata(self, last: _Round) -> Mapping[str, Mixture]:
         """A mixture for each value of `mixture.by`, where it has enough pairs; shuffled pairs are those of all."""
@@ -547,6 +556,7 @@ class _Fit:
             guarded=guarded,
             rng=self._rng(1),
             minimum=self.options.stratum_pairs,
+            design_effect=design_effect(self.groups),
         )
 
     def _diagnostics(self, history: Sequence[_Round], strata: Mapping[str, Mixture]) -> dict[str, object]:

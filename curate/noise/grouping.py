@@ -41,6 +41,16 @@ def hash_strings(values: Iterable[str], seed: int = 0) -> Hashes:
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
+def design_effect(groups: NDArray[np.int64]) -> float:
+    """How much larger the variance of a share is for groups of like rows (Kish 1965): sum of squared sizes over rows.
+
+    1 where all rows stand alone, the group's size where all groups are equally large; rows of a group are taken for
+    fully alike, which is the cautious end.
+    """
+    sizes = np.bincount(groups).astype(np.float64)
+    return float((sizes * sizes).sum() / sizes.sum())
+
+
 @dataclass(frozen=True)
 class Sketch:
     """A short fingerprint of image features whose distances never exceed the true ones, so that no twin is missed.

@@ -418,10 +418,16 @@ def _hard_share_below(
     return share, float(np.sqrt(of_scores + of_null + of_quantile)) / quantile
 
 
-def better_than_shuffled(scores: Histogram, null: Histogram) -> bool:
-    """Whether more observed than shuffled pairs score above the null's 90 % quantile, by three standard errors."""
+def better_than_shuffled(scores: Histogram, null: Histogram, design_effect: float = 1.0) -> bool:
+    """Whether more observed than shuffled pairs score above the null's 90 % quantile, by three standard errors.
+
+    Args:
+        scores, null: of observed and shuffled pairs.
+        design_effect: by how much the variance of a share of observed pairs is larger than that of independent ones:
+            pairs of one picture score alike.
+    """
     above = 1 - scores.cdf(null.quantile(1 - UPPER_TAIL))
-    error = np.sqrt(UPPER_TAIL * (1 - UPPER_TAIL) * (1 / scores.total + 1 / null.total))
+    error = np.sqrt(UPPER_TAIL * (1 - UPPER_TAIL) * (design_effect / scores.total + 1 / null.total))
     return bool(above > UPPER_TAIL + TAIL_ERRORS * error)
 
 
@@ -579,6 +585,7 @@ class _Observed:
     scores: Histogram
     null: Histogram | None
     hard: Histogram | None
+    design_effect: float = 1.0
 
     def check(self, kind: MixtureKind) -> None:
         if self.null is None and (kind not in _COMPONENT_KINDS or self.hard is not None):
@@ -607,7 +614,7 @@ class _Observed:
     def resampled(self, rng: np.random.Generator) -> _Observed:
         scores = self.scores.resampled(rng)
         null, hard = (None if held is None else held.resampled(rng) for held in (self.null, self.hard))
-        return _Observed(scores, null, hard)
+        return _Observed(scores, null, hard, self.design_effect)
 
 
 def fit_mixture(
@@ -619,6 +626,7 @@ def fit_mixture(
     guarded: bool = True,
     rng: np.random.Generator,
     draws: int = BOOTSTRAP_DRAWS,
+    design_effect: float = 1.0,
 ) -> Mixture:
     """The posterior asked for, or what takes its place where it would mislead. O(draws bins) time, O(bins) memory.
 
@@ -632,11 +640,12 @@ def fit_mixture(
         guarded: False takes two components as published methods do, whatever speaks against them.
         rng: for the bootstrap.
         draws: bootstrap samples, at least 1.
+        design_effect: of pairs that share a picture, see `better_than_shuffled`.
 
     Raises:
         CurateError: the bins differ, or a null is missing.
     """
-    observed = _Observed(scores, null, hard)
+    observed = _Observed(scores, null, hard, design_effect)
     observed.check(kind)
     if hard is not None and hard.total < MIN_PAIRS:
         observed = replace(observed, hard=None)
@@ -692,7 +701,8 @@ def _estimates(observed: _Observed, kind: MixtureKind, guarded: bool) -> tuple[M
         better, separation = two.bic(scores.total) < one.bic(scores.total), two.separation
         reason = f"{'; '.join(failed)}: nothing can be said without shuffled pairs"
     else:
-        better, separation = better_than_shuffled(scores, null), separation_from_null(scores, null, null_share)
+        better = better_than_shuffled(scores, null, observed.design_effect)
+        separation = separation_from_null(scores, null, null_share)
         reason = "observed pairs score no better than shuffled ones: nothing can be said"
     mixture = replace(
         _undecided(observed, reason),
@@ -780,6 +790,7 @@ def fit_strata(
     rng: np.random.Generator,
     minimum: int = STRATUM_PAIRS,
     draws: int = BOOTSTRAP_DRAWS,
+    design_effect: float = 1.0,
 ) -> dict[str, Mixture]:
     """A mixture per stratum, or the pooled one where a stratum's own says nothing; `Mixture.stratum` says which.
 
@@ -789,7 +800,7 @@ def fit_strata(
         pooled: fit of all pairs.
         strata: observed scores of each.
         null, hard: as for `fit_mixture`, either one for all strata or one per stratum.
-        kind, guarded, draws: as for `fit_mixture`.
+        kind, guarded, draws, design_effect: as for `fit_mixture`.
         rng: one number is drawn; each stratum's bootstrap is seeded by it and the stratum's name.
         minimum: a stratum with fewer pairs has no fit of its own.
 
@@ -807,7 +818,14 @@ def fit_strata(
             reason = "it has no null of its own"
         else:
             own = fit_mixture(
-                scores, _of(null, name), kind, hard=_of(hard, name), guarded=guarded, rng=own_rng, draws=draws
+                scores,
+                _of(null, name),
+                kind,
+                hard=_of(hard, name),
+                guarded=guarded,
+                rng=own_rng,
+                draws=draws,
+                design_effect=design_effect,
             )
             reason = own.reason
         mixtures[name] = _stratum(name, scores, pooled, own, reason)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from curate.noise import fusion
-from curate.noise.fusion import Evidence, fit_fusion, sum_of
+from curate.noise.fusion import Evidence, Fusion, fit_fusion, sum_of
 from tests.noise.synthetic import auroc, unit
 
 FOLDS = 4
@@ -34,18 +34,26 @@ def evidence(rows=600, noisy=0.4, seed=0, columns=5):
 
 
 def regressed(made, start):
-    """What the regressions alone say, without the start that the result is averaged with."""
-    fitted = fit_fusion(made, start)
-    begin = start.coefficients / start.score(made).random.std()
-    return 2 * fitted.coefficients - begin
+    """Coefficients of the regressions alone, without the start that the result is blended with."""
+    return regression(made, start).coefficients
+
+
+def regression(made, start):
+    fitted, share, random = fit_fusion(made, start), fusion.REGRESSION_SHARE, start.score(made).random
+    coefficients = fitted.coefficients - (1 - share) * start.coefficients / random.std()
+    intercepts = fitted.intercepts + (1 - share) * random.mean() / random.std()
+    return Fusion(coefficients / share, intercepts / share)
 
 
 def test_the_informative_signal_is_found_among_noise():
     made, wrong = evidence()
     start = sum_of([1, 2], 5, FOLDS)
-    fitted = fit_fusion(made, start)
-    assert auroc(wrong, -start.score(made).observed) < 0.75
-    assert auroc(wrong, -fitted.score(made).observed) > 0.95
+    before, after, learned_only = (
+        auroc(wrong, -each.score(made).observed) for each in (start, fit_fusion(made, start), regression(made, start))
+    )
+    assert before < 0.75
+    assert after > before + 0.1
+    assert learned_only > 0.95
     learned = regressed(made, start)
     assert (learned[:, 0] > 2 * np.abs(learned[:, 1:]).max(axis=1)).all()
 
@@ -141,8 +149,8 @@ def test_without_near_misses_the_shuffled_pairs_do():
         hard_fold=made.hard_fold[:0],
         hard_source=made.hard_source[:0],
     )
-    fitted = fit_fusion(none, sum_of([1], 5, FOLDS))
-    assert auroc(wrong, -fitted.score(none).observed) > 0.95
+    learned = regression(none, sum_of([1], 5, FOLDS))
+    assert auroc(wrong, -learned.score(none).observed) > 0.95
 
 
 @pytest.mark.parametrize("noisy", [0.0, 1.0])

@@ -9,7 +9,7 @@ from curate.errors import InputError
 from curate.noise import grouping
 from curate.noise.features import fit_reducer, sketches
 from curate.noise.fit import training_rows
-from curate.noise.grouping import draw_folds, folds_with_twins, group_by_picture, hash_strings, near
+from curate.noise.grouping import design_effect, draw_folds, folds_with_twins, group_by_picture, hash_strings, near
 from tests.noise.synthetic import halved, unit
 
 
@@ -130,3 +130,9 @@ def test_one_picture_cannot_be_held_out():
     sketch = np.zeros((200, 3), np.float32)
     with pytest.raises(InputError, match="too many pairs show the same picture"):
         training_rows(sketch, draw_folds(group_by_picture(sketch, all_different(200)), 5), 5)
+
+
+def test_the_design_effect_is_the_size_of_equal_groups():
+    assert design_effect(np.arange(50)) == 1
+    assert design_effect(np.repeat(np.arange(20), 5)) == 5
+    assert 1 < design_effect(np.array([0, 1, 2, 3, 3])) < 2

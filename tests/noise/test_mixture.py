@@ -437,6 +437,15 @@ def test_better_than_shuffled_needs_more_than_chance():
     assert better_than_shuffled(*counted(0.5 + rng.standard_normal(2000), null))
 
 
+def test_twenty_pairs_of_each_picture_say_no_more_than_one():
+    """Without the design effect, what pictures have by chance would pass for correspondence."""
+    rng = np.random.default_rng(0)
+    null = rng.standard_normal(6000)
+    drawn = [np.repeat(rng.standard_normal(100), 20) for _ in range(20)]
+    assert any(better_than_shuffled(*counted(scores, null)) for scores in drawn)
+    assert not any(better_than_shuffled(*counted(scores, null), design_effect=20) for scores in drawn)
+
+
 @pytest.mark.parametrize("kind", ["null", "gmm"])
 def test_the_interval_holds_the_true_share(kind):
     held, above = [], []

@@ -1,0 +1,118 @@
+"""NLIP's way: how similar an image is to the name of a concept, in a space that images and texts share.
+
+That is the towers' own space where they were trained together, else the cross-fitted CCA of the image's fold. The name
+stands for itself through the mean embedding of a few prompts ("a photo of a {}"; CLIP, ICML 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.concepts.vocabulary import Vocabulary
+from curate.noise.crossfit import Cca
+from curate.noise.features import Features
+from curate.noise.similarity import Floats, centred_unit_rows, half, unit_rows
+
+Encode = Callable[[Sequence[str]], NDArray[Any]]
+
+_NAMES_AT_ONCE = 2048
+INDEX_CANDIDATES = 256
+_CENTROIDS = 1024
+_PROBES = 16
+
+
+def name_embeddings(vocabulary: Vocabulary, templates: Sequence[str], encode: Encode) -> Floats:
+    """Mean of the unit embeddings of each name's prompts, scaled to unit length; values that half precision holds.
+
+    Args:
+        vocabulary: names with their own prompts, if any.
+        templates: prompts for all others, each with one {}.
+        encode: texts -> unit embeddings [n, d].
+
+    Returns:
+        float32 [names, d].
+    """
+    blocks = [
+        np.stack([row.mean(axis=0) for row in _embedded(prompts, encode)])
+        for prompts in _prompt_blocks(vocabulary, templates)
+    ]
+    return half(unit_rows(np.concatenate(blocks)))
+
+
+def _prompt_blocks(vocabulary: Vocabulary, templates: Sequence[str]) -> Iterator[list[list[str]]]:
+    for start in range(0, len(vocabulary), _NAMES_AT_ONCE):
+        block = slice(start, start + _NAMES_AT_ONCE)
+        yield [
+            list(prompts) or [template.replace("{}", name) for template in templates]
+            for name, prompts in zip(vocabulary.names[block], vocabulary.prompts[block], strict=True)
+        ]
+
+
+def _embedded(prompts: list[list[str]], encode: Encode) -> list[Floats]:
+    flat = encode([prompt for each in prompts for prompt in each]).astype(np.float32)
+    return np.split(flat, np.cumsum([len(each) for each in prompts])[:-1])
+
+
+@dataclass(frozen=True)
+class NameSpace:
+    """Names and images in the space of one fold.
+
+    Attributes:
+        names: unit embeddings of the names, as the text tower gave them, float32 [v, dt].
+        text_mean: of the captions, float32 [dt].
+        cca: of the fold; None: the towers have a space of their own.
+    """
+
+    names: Floats
+    text_mean: Floats
+    cca: Cca | None
+
+    @cached_property
+    def placed(self) -> Floats:
+        """The names, unit rows, float32 [v, j]."""
+        if self.cca is None:
+            return self.names
+        nothing = np.empty((len(self.names), 0), dtype=np.float32)
+        text = centred_unit_rows(self.names, self.text_mean)
+        return self.cca.text(Features(nothing, nothing, text, nothing, nothing, nothing))
+
+    def images(self, features: Features) -> Floats:
+        """Images, unit rows, float32 [n, j]."""
+        return features.raw_image if self.cca is None else self.cca.image(features)
+
+
+class NameIndex:
+    """The most similar among many names, approximately: inverted lists of 8-bit codes (faiss).
+
+    Args:
+        names: unit rows, float32 [v, j].
+    """
+
+    def __init__(self, names: Floats) -> None:
+        import faiss
+
+        lists = min(_CENTROIDS, max(1, len(names) // 40))
+        quantizer = faiss.IndexFlatIP(names.shape[1])
+        index = faiss.IndexIVFScalarQuantizer(
+            quantizer, names.shape[1], lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+        )
+        index.cp.max_points_per_centroid = 64
+        index.train(names)
+        index.add(names)
+        index.nprobe = min(_PROBES, lists)
+        self._index, self._quantizer, self._names = index, quantizer, names
+
+    def search(self, images: Floats) -> tuple[Floats, NDArray[np.int64]]:
+        """Similarities and positions of about the 256 most similar names of every image; exact similarities, -inf and
+        0 where fewer were found. float32 [n, c], int64 [n, c]."""
+        _, found = self._index.search(images, min(INDEX_CANDIDATES, len(self._names)))
+        place = np.sort(np.maximum(found, 0), axis=1)
+        exact = np.stack([(self._names[near] * image).sum(axis=1) for near, image in zip(place, images, strict=True)])
+        exact[np.sort(found, axis=1) < 0] = -np.inf
+        return exact, place

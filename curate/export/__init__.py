@@ -1,0 +1,1 @@
+"""`curate export`: the pairs a user wants, in a form that trainers read."""
