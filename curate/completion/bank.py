@@ -38,6 +38,11 @@ class CaptionBank:
         return len(self.captions)
 
     @cached_property
+    def first(self) -> dict[str, int]:
+        """Where each different caption stands first."""
+        return {caption: len(self) - 1 - back for back, caption in enumerate(reversed(self.captions))}
+
+    @cached_property
     def count(self) -> Floats:
         """How often each pair's caption occurs in the bank, float32 [b]."""
         count = Counter(self.captions)

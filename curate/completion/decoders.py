@@ -128,8 +128,8 @@ class PoolOptions:
         copies: different captions of neighbours in the pool.
         copy_support: share of the witnesses that are neighbours' captions where no picture is near, in [0, 1].
         alignment: what one standard deviation of agreement with the picture is worth there, in cosines of captions.
-        reach: with c the cosine of the nearest picture, nearness is exp((c - 1) / reach). Near-duplicates' captions are
-            better than any that is written: the share of the neighbours grows with nearness, alignment falls.
+        reach: with c the cosine of the nearest picture, nearness is exp((c - 1) / reach). Near-duplicates' captions
+            are better than any that is written: the share of the neighbours grows with nearness, alignment falls.
         temperature: neighbours count exp(cosine / temperature).
         frequency_power: and count ** -power, count being how often their caption occurs in the bank: what is said of
             a whole collection says little of a picture.
@@ -185,7 +185,7 @@ class ChooseAmong:
         copies = self._copies(neighbours)
         support = [self._support(*of_row) for of_row in zip(written, copies, nearness.tolist(), strict=True)]
         candidates = [list(held) for held in support]
-        text = self._texts(candidates, neighbours)
+        text = self._texts(candidates)
         counts = [len(held) for held in candidates]
         of_row = np.repeat(np.arange(len(pictures)), counts)
         agreement = self.agreement(pictures.fold, pictures.features, of_row, text)
@@ -218,11 +218,11 @@ class ChooseAmong:
             support[caption] = support.get(caption, 0.0) + share * weight
         return support
 
-    def _texts(self, candidates: Sequence[Sequence[str]], neighbours: Neighbours) -> Floats:
-        """Embeddings of all candidates, one after another; those of the bank are known."""
-        places = np.unique(neighbours.rows).tolist()
-        known = {self.bank.captions[place]: self.bank.text[place] for place in reversed(places)}
-        new = sorted({caption for held in candidates for caption in held} - known.keys())
+    def _texts(self, candidates: Sequence[Sequence[str]]) -> Floats:
+        """Embeddings of all candidates, one after another; those of the bank's captions are known."""
+        different = {caption for held in candidates for caption in held}
+        known = {caption: self.bank.text[self.bank.first[caption]] for caption in different & self.bank.first.keys()}
+        new = sorted(different - known.keys())
         known |= dict(zip(new, embedded(new, self.encode), strict=True))
         return np.stack([known[caption] for held in candidates for caption in held])
 

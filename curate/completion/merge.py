@@ -37,15 +37,15 @@ class Merged:
 def known_by_original(original: str) -> tuple[str, ...]:
     """What only somebody who was there knows: numbers, and words that are written with a capital inside a caption.
 
-    A caption that is written in capitals throughout, or without any, tells no names.
+    A caption whose words all begin with a capital, and that has no number, tells no names: it is a title.
     """
     words = [token.strip(GLUE) for token in tokens_of(original) if is_word(token)]
-    rest = words[1:]
-    shouted = len(rest) > 1 and all(word[:1].isupper() for word in rest)
+    titled = all(word[:1].isupper() or not word[:1].isalpha() for word in words[1:])
+    no_names = titled and len(words) > 2 and not any(_NUMBER.search(word) for word in words)
     return tuple(
         word
         for place, word in enumerate(words)
-        if _NUMBER.search(word) or (not shouted and place and word[:1].isupper()) or (shouted and not word.isupper())
+        if _NUMBER.search(word) or (place and word[:1].isupper() and not no_names)
     )
 
 

@@ -84,7 +84,8 @@ class CaptionRows:
 
     Attributes:
         image: features, float32 [n, d].
-        concepts: of every picture, best first, any number of (name, score); scores are cosines or probabilities.
+        concepts: of every picture, best first, any number of (name, score); only how scores above 0 compare with the
+            best one matters.
         votes: of every picture, neighbours' captions with the weight of each, which need not sum to 1.
     """
 
@@ -285,7 +286,7 @@ class _Conditions:
         for row, named in enumerate(rows.concepts):
             held = [(known[name], score) for name, score in named if name in known and score > 0][:best]
             for place, (number, score) in enumerate(held):
-                self.ids[row, place], self.scores[row, place] = number, score
+                self.ids[row, place], self.scores[row, place] = number, score / held[0][1]
         captions = {caption for neighbours in rows.votes for caption, _ in neighbours}
         tokens = {caption: _known_words(words, caption) for caption in captions}
         self.votes = [_votes(neighbours, tokens) for neighbours in rows.votes]

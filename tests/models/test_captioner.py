@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -153,7 +154,7 @@ def test_the_architecture_follows_the_number_of_pairs():
     chosen = [
         fit_captioner(
             given, captions, np.ones(48, np.float32),
-            CaptionerOptions(transformer_pairs=pairs, least_count=1, width=16, layers=1, heads=2, epochs=1, least_steps=1), 0,
+            replace(options(steps=1), architecture=None, transformer_pairs=pairs), 0,
         ).network.shape.architecture
         for pairs in (48, 49)
     ]  # fmt: skip
