@@ -115,6 +115,17 @@ NOISE_SCHEMA = pa.schema(
 CONCEPTS_TYPE = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("score", pa.float32())]))
 CONCEPTS_SCHEMA = pa.schema([pa.field("concepts", CONCEPTS_TYPE)])
 
+# What the picture shows where the caption does not; the original caption is never touched.
+CAPTION_SCHEMA = pa.schema(
+    [
+        pa.field("synthetic_caption", pa.string()),
+        pa.field("synthetic_score", pa.float32(), metadata=HIGHER_IS_CLEANER),
+        pa.field("completed_caption", pa.string()),
+        pa.field("caption_source", pa.string()),
+        pa.field("p_use_synthetic", pa.float32()),
+    ]
+)
+
 DUPLICATES_SCHEMA = pa.schema(
     [
         pa.field("duplicate_of", pa.string()),

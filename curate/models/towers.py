@@ -208,6 +208,29 @@ def _open_clip_towers(files: ModelFiles, precision: str, device: str) -> Towers:
     return Towers(image, text, preprocess, joint_space=True)
 
 
+@dataclass(frozen=True)
+class CocaModel:
+    """An open_clip CoCa model, its tokenizer (texts -> int64 [n, context]) and how its images are prepared."""
+
+    model: Any
+    tokenizer: Any
+    preprocess: Mapping[str, Any]
+
+
+def build_coca(files: ModelFiles, precision: str, device: str) -> CocaModel:
+    """Load a model that writes captions.
+
+    Raises:
+        InputError: it is no CoCa, or config and checkpoint do not fit.
+    """
+    if "multimodal_cfg" not in files.config.get("model_cfg", {}):
+        raise InputError(
+            f"caption.model: {files.model} has no text decoder. Give an open_clip CoCa model, such as coca_ViT-B-32."
+        )
+    model = _open_clip_model(files, precision, device)
+    return CocaModel(model, _open_clip_tokenizer(files), _preprocess(model, files))
+
+
 def _open_clip_model(files: ModelFiles, precision: str, device: str) -> Any:
     """The model with its weights, in eval mode.
 

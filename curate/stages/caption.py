@@ -1,0 +1,147 @@
+"""The row stage that completes captions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from curate.columns import embedding_matrix
+from curate.completion.agreement import Agreement
+from curate.completion.decoders import Decoder, DecoderName, Encode, Pictures, build_decoder
+from curate.completion.fit import CompletionModel
+from curate.completion.policy import Policy, Proposal, complete
+from curate.completion.propose import propose
+from curate.noise.model import NoiseModel, identities
+from curate.noise.similarity import Bools, Floats, have_direction
+from curate.schema import CAPTION_SCHEMA, NOISE_SCHEMA, SOURCE_SCHEMA
+from curate.where import parse_where
+
+Rows = NDArray[np.intp]
+WHEN = "label != 'clean'"
+_CONDITION_COLUMNS = (SOURCE_SCHEMA.field("caption"), SOURCE_SCHEMA.field("status"), *NOISE_SCHEMA)
+
+
+@dataclass(frozen=True)
+class CaptionColumns:
+    """Which captions are completed and how.
+
+    Attributes:
+        when: condition on a row's noise columns, caption and status, as for `curate export --where`. Rows with a
+            picture and no caption are always completed.
+        decoder: what writes.
+        policy: what is believed.
+    """
+
+    when: str = WHEN
+    decoder: DecoderName = "default"
+    policy: Policy = field(default_factory=Policy)
+
+
+class Caption:
+    """Writes a caption where the original is doubtful, and keeps it where it is believed.
+
+    A pair that the models learned from is never completed, whatever `when` says: its caption could come back from
+    memory. Rows that are not completed have their original as `completed_caption`, and no synthetic one. A row's
+    values depend on the row and the models alone: they are the same bytes whatever batch it comes in.
+
+    Args:
+        model: what `curate.completion.fit.fit_completion` made.
+        noise: the noise model of the same run.
+        encode: the text tower: captions -> embeddings float32 [n, dt], the same whoever stands beside.
+        how: see `CaptionColumns`.
+        decoder: instead of the one that `how` names, for those with a checkpoint of their own.
+
+    Raises:
+        InputError: the condition is not understood, or the decoder needs a captioner that was not fitted.
+    """
+
+    name = "caption"
+    version = 1
+    requires = (
+        "caption", "image_sha256", "status", "image_embedding", "text_embedding", *NOISE_SCHEMA.names, "concepts",
+    )  # fmt: skip
+    provides = CAPTION_SCHEMA
+
+    def __init__(
+        self,
+        model: CompletionModel,
+        noise: NoiseModel,
+        encode: Encode,
+        how: CaptionColumns | None = None,
+        decoder: Decoder | None = None,
+    ) -> None:
+        self.model, self.noise, self.how = model, noise, how or CaptionColumns()
+        self.agreement = Agreement(noise)
+        self.condition = parse_where(self.how.when, pa.schema(_CONDITION_COLUMNS))
+        self.decoder = decoder or build_decoder(
+            self.how.decoder, model.bank, model.captioner, self.agreement, encode, model.seed
+        )
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Columns of `provides` for the rows of `batch`."""
+        captions: list[str | None] = batch["caption"].to_pylist()
+        completed, source = list(captions), [None if caption is None else "original" for caption in captions]
+        synthetic: list[str | None] = [None] * len(captions)
+        score: list[float | None] = [None] * len(captions)
+        chance: list[float | None] = [None if caption is None else 0.0 for caption in captions]
+        rows = self._rows(batch, captions)
+        if len(rows):
+            proposal = self._proposal(batch, captions, rows)
+            done = complete(proposal, self.model.threshold, self.how.policy)
+            for place, row in enumerate(rows.tolist()):
+                synthetic[row], score[row] = proposal.synthetic[place], float(proposal.synthetic_score[place])
+                if done.source[place] != "original":
+                    completed[row], source[row] = done.caption[place], done.source[place]
+                    chance[row] = float(done.p_use_synthetic[place])
+        columns = (synthetic, score, completed, source, chance)
+        arrays = [pa.array(values, kind.type) for values, kind in zip(columns, self.provides, strict=True)]
+        return pa.Table.from_arrays(arrays, schema=self.provides)
+
+    def _rows(self, batch: pa.Table, captions: list[str | None]) -> Rows:
+        """Rows with a picture whose caption is missing, or doubtful and not learned from."""
+        seen: Bools = pc.and_(batch["image_embedding"].is_valid(), batch["image_sha256"].is_valid()).to_numpy()
+        blank = np.array([not (caption and caption.strip()) for caption in captions], dtype=np.bool_)
+        doubtful = np.zeros(batch.num_rows, dtype=np.bool_)
+        numbered = batch.select([column.name for column in _CONDITION_COLUMNS]).append_column(
+            "_row", pa.array(np.arange(batch.num_rows))
+        )
+        doubtful[numbered.filter(self.condition)["_row"].to_numpy()] = True
+        compared = batch["noise_prob"].is_valid().to_numpy()
+        rows = np.nonzero(seen.astype(np.bool_) & (blank | (doubtful & compared)))[0]
+        rows = rows[have_direction(embedding_matrix(batch["image_embedding"].take(rows)))] if len(rows) else rows
+        learned = self.model.was_learned(self._identities(batch, captions, rows))
+        return rows[~learned]
+
+    def _identities(self, batch: pa.Table, captions: list[str | None], rows: Rows) -> NDArray[np.uint64]:
+        pictures = batch["image_sha256"].take(rows).to_pylist()
+        return identities(pictures, [captions[row] or "" for row in rows], self.noise.seed)
+
+    def _proposal(self, batch: pa.Table, captions: list[str | None], rows: Rows) -> Proposal:
+        image = embedding_matrix(batch["image_embedding"].take(rows))
+        checksums, originals = batch["image_sha256"].take(rows).to_pylist(), [captions[row] for row in rows]
+        concepts = [
+            [(named["name"], named["score"]) for named in held or ()]
+            for held in batch["concepts"].take(rows).to_pylist()
+        ]
+        pictures = Pictures(
+            identity=self._identities(batch, captions, rows),
+            fold=self.noise.folds(checksums, [caption or "" for caption in originals], image),
+            features=self.agreement.images(image),
+            image=image,
+            concepts=concepts,
+        )
+        noise = pc.fill_null(batch["noise_prob"].take(rows), 1.0).to_numpy().astype(np.float32)
+        return propose(self.decoder, self.agreement, pictures, originals, self._texts(batch, rows), noise)
+
+    def _texts(self, batch: pa.Table, rows: Rows) -> Floats:
+        """Embeddings of the originals, zeros where there is none; float32 [n, dt]."""
+        column = batch["text_embedding"].take(rows)
+        there = column.is_valid().to_numpy().astype(np.bool_)
+        text = np.zeros((len(rows), len(self.noise.fitted.reducer.text_mean)), dtype=np.float32)
+        if there.any():
+            text[there] = embedding_matrix(column.filter(pa.array(there)))
+        return text
