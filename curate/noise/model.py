@@ -16,7 +16,7 @@ from curate.noise.agreement import Projected
 from curate.noise.arrays import Arrays, pack, unpack
 from curate.noise.crossfit import Cca
 from curate.noise.evidence import Columns, FoldEvidence, Published, ReferenceSet
-from curate.noise.features import Features, Reducer
+from curate.noise.features import Features, Reducer, sketches
 from curate.noise.fusion import Fusion
 from curate.noise.grouping import NEAR_IMAGE_DISTANCE, Bools, Hashes, half_norms, hash_strings
 from curate.noise.joint import ResidualAdapter, ZeroShot
@@ -283,6 +283,17 @@ class NoiseModel:
             features = self.fitted.reducer(image.astype(np.float32), text.astype(np.float32))
             fold = self._folds(image_sha256, captions, features.sketch)
             return self._score(fold, features, strata)
+
+    def folds(self, image_sha256: Sequence[str], captions: Sequence[str], image: Floats) -> Folds:
+        """The fold whose models never saw a pair nor a near-duplicate of its picture, int8 [n].
+
+        Args:
+            image_sha256, captions: as for `score`.
+            image: embeddings, float32 or float16 [n, dv].
+        """
+        with threadpool_limits(1):
+            sketch = sketches(self.fitted.reducer.sketch, image.astype(np.float32))
+        return self._folds(image_sha256, captions, sketch)
 
     def _folds(self, image_sha256: Sequence[str], captions: Sequence[str], sketch: Floats) -> Folds:
         """The fold whose model never saw the row nor its twin: by look-up, by likeness to the sample, else by hash."""
