@@ -641,6 +641,8 @@ def _print_suspicious(console: Console, summary: Summary) -> None:
 
 def _print_pair(pair: dict[str, Any]) -> None:
     signals = pair.pop("signals") or {}
+    if pair.get("concepts"):
+        pair["concepts"] = ", ".join(f"{concept['name']} {concept['score']:.1f}" for concept in pair["concepts"])
     _print_facts(pair["row_id"], {**_printable(pair), **{f"signals.{name}": value for name, value in signals.items()}})
 
 

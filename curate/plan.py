@@ -270,19 +270,26 @@ def _steps(
     fits_from: str | None,
 ) -> tuple[Step, ...]:
     embed = _embed_step(config, source, spec, manifest, done)
-    noise: RowStep | None = None
+    noise_fit: FitStep | None = None
     steps: list[Step] = [embed]
     if config.stages.noise is not None:
-        fit = (
+        noise_fit = (
             _noise_fit(config, config.stages.noise, spec, store, embed)
             if fits_from is None
             else _noise_fit_from(fits_from, config.stages.noise, spec, store)
         )
-        noise = _noise_step(config.stages.noise, store, embed, fit, done)
-        steps += [fit, noise, _duplicates_step(config.seed, embed, fit, done)]
+        steps += [
+            noise_fit,
+            _noise_step(config.stages.noise, store, embed, noise_fit, done),
+            _duplicates_step(config.seed, embed, noise_fit, done),
+        ]
     if config.stages.concepts is not None:
-        found = _concepts_fit(config, config.stages.concepts, spec, store, noise or embed, fits_from)
-        steps += [found, _concepts_step(config.stages.concepts, store, embed, found, done)]
+        fit = (
+            _concepts_fit(config, config.stages.concepts, spec, store, embed, noise_fit)
+            if fits_from is None
+            else _concepts_fit_from(fits_from, config, config.stages.concepts, spec, store)
+        )
+        steps += [fit, _concepts_step(config.stages.concepts, store, embed, fit, done)]
     columns = [step for step in steps if not isinstance(step, FitStep)]
     return (*steps, _annotate_step(store, columns, embed, done))
 
@@ -399,24 +406,20 @@ def _concepts_fit(
     concepts: ConceptsConfig,
     spec: EncoderSpec,
     store: RunStore,
-    upstream: RowStep,
-    fits_from: str | None,
+    embed: RowStep,
+    noise_fit: FitStep | None,
 ) -> FitStep:
-    """Fit on embeddings and, where there is a noise step, on what it says.
+    """Fit on embeddings and, where there is a noise step, on its probabilities: not on labels and hints.
 
     Raises:
-        InputError: the vocabulary cannot be read, or the other run has no fit for these towers.
+        InputError: the vocabulary cannot be read.
     """
-    options = concept_options(concepts, config.stages.noise)
-    vocabulary = given_vocabulary(concepts)
-    work = ConceptsFitWork(options, vocabulary, config.stages.noise is not None)
-    if fits_from is not None:
-        return _fit_from(fits_from, CONCEPTS_FIT, work, concepts.fit_rows, spec, store)
-    names = "corpus" if vocabulary is None else hashlib.sha256(vocabulary.to_csv()).hexdigest()
+    work = _concepts_work(config, concepts)
+    vocabulary = work.vocabulary
     fitted = {
-        **dataclasses.asdict(options),
-        "templates": list(options.templates),
-        "vocabulary": names,
+        **dataclasses.asdict(work.options),
+        "templates": list(work.options.templates),
+        "vocabulary": "corpus" if vocabulary is None else hashlib.sha256(vocabulary.to_csv()).hexdigest(),
         "fit_rows": concepts.fit_rows,
         "seed": config.seed,
     }
@@ -426,11 +429,27 @@ def _concepts_fit(
             "version": CONCEPTS_FIT_VERSION,
             "fitted": fitted,
             "joint_space": spec.joint_space,
-            "libraries": {name: version(name) for name in ("numpy", "hanta")},
-            "from": list(upstream.fingerprints.values()),
+            "libraries": {name: version(name) for name in ("hanta", "numpy")},
+            "noise": None if noise_fit is None else [noise_fit.fingerprint, Noise.version, _stratum(config)],
+            "from": list(embed.fingerprints.values()),
         }
     )
     return FitStep(CONCEPTS_FIT, work, concepts.fit_rows, wanted, _is_fitted(store, CONCEPTS_FIT, wanted), fitted)
+
+
+def _stratum(config: PipelineConfig) -> str | None:
+    return None if config.stages.noise is None else config.stages.noise.mixture.by
+
+
+def _concepts_work(config: PipelineConfig, concepts: ConceptsConfig) -> ConceptsFitWork:
+    options = concept_options(concepts, config.stages.noise)
+    return ConceptsFitWork(options, given_vocabulary(concepts), config.stages.noise is not None)
+
+
+def _concepts_fit_from(
+    run: str, config: PipelineConfig, concepts: ConceptsConfig, spec: EncoderSpec, store: RunStore
+) -> FitStep:
+    return _fit_from(run, CONCEPTS_FIT, _concepts_work(config, concepts), concepts.fit_rows, spec, store)
 
 
 def given_vocabulary(concepts: ConceptsConfig) -> Vocabulary | None:

@@ -63,6 +63,11 @@ def test_what_the_fit_needs_fits_again_and_embeds_nothing(with_concepts, tmp_pat
     assert worked_on(heard) == {"concepts fit", "concepts", "annotations"}
 
 
+def test_a_threshold_of_labels_fits_nothing_again(with_concepts, tmp_path):
+    copy = copy_of(with_concepts, tmp_path)
+    assert worked_on(copy.run("stages.noise.clean_below=0.2")) == {"noise", "annotations"}
+
+
 def test_other_noise_options_weigh_pairs_anew(with_concepts, tmp_path):
     copy = copy_of(with_concepts, tmp_path)
     assert "concepts fit" in worked_on(copy.run("stages.noise.rounds=2"))

@@ -25,6 +25,8 @@ _NAMES_AT_ONCE = 2048
 INDEX_CANDIDATES = 256
 _CENTROIDS = 1024
 _PROBES = 16
+_POINTS_PER_CENTROID = 40
+_ROUNDS = 10
 
 
 def name_embeddings(vocabulary: Vocabulary, templates: Sequence[str], encode: Encode) -> Floats:
@@ -88,7 +90,7 @@ class NameSpace:
 
 
 class NameIndex:
-    """The most similar among many names, approximately: inverted lists of 8-bit codes (faiss).
+    """The most similar among many names, approximately: inverted lists of 8-bit codes (faiss), v j bytes of memory.
 
     Args:
         names: unit rows, float32 [v, j].
@@ -102,17 +104,17 @@ class NameIndex:
         index = faiss.IndexIVFScalarQuantizer(
             quantizer, names.shape[1], lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
         )
-        index.cp.max_points_per_centroid = 64
+        index.cp.max_points_per_centroid, index.cp.niter = _POINTS_PER_CENTROID, _ROUNDS
         index.train(names)
         index.add(names)
         index.nprobe = min(_PROBES, lists)
-        self._index, self._quantizer, self._names = index, quantizer, names
+        # The quantizer is not kept alive by the index that uses it.
+        self._index, self._quantizer, self._count = index, quantizer, len(names)
 
     def search(self, images: Floats) -> tuple[Floats, NDArray[np.int64]]:
-        """Similarities and positions of about the 256 most similar names of every image; exact similarities, -inf and
-        0 where fewer were found. float32 [n, c], int64 [n, c]."""
-        _, found = self._index.search(images, min(INDEX_CANDIDATES, len(self._names)))
-        place = np.sort(np.maximum(found, 0), axis=1)
-        exact = np.stack([(self._names[near] * image).sum(axis=1) for near, image in zip(place, images, strict=True)])
-        exact[np.sort(found, axis=1) < 0] = -np.inf
-        return exact, place
+        """Similarities and positions of about the 256 most similar names of every image, by position; -inf and 0 where
+        fewer were found. float32 [n, c], int64 [n, c]; n is fixed if bytes are not to depend on it."""
+        similarity, found = self._index.search(images, min(INDEX_CANDIDATES, self._count))
+        order = np.argsort(found, axis=1, kind="stable")
+        place, near = np.take_along_axis(found, order, axis=1), np.take_along_axis(similarity, order, axis=1)
+        return np.where(place < 0, np.float32(-np.inf), near), np.maximum(place, 0)

@@ -117,7 +117,9 @@ class GruNetwork(Network):
     def _context(self, given: Given) -> torch.Tensor:
         named = (self.concepts(given.concepts) * given.scores.unsqueeze(-1)).sum(dim=1)
         total = given.scores.sum(dim=1, keepdim=True).clamp_min(1e-6)
-        return self.drop(torch.tanh(self.see(self.drop(given.image)) + named / total * self.shape.width**0.5))
+        seen = self.see(self.drop(given.image)) + named / total * self.shape.width**0.5
+        context: torch.Tensor = self.drop(torch.tanh(seen))
+        return context
 
     def _run(
         self, words: torch.Tensor, hidden: torch.Tensor, context: torch.Tensor
@@ -166,8 +168,9 @@ class TransformerNetwork(Network):
         return torch.cat([image, named], dim=1), there
 
     def _embedded(self, words: torch.Tensor, first: int) -> torch.Tensor:
-        embedded = self.words(words) * self.shape.width**0.5 + self.places[first : first + words.shape[1]]
-        return self.drop(embedded)
+        embedded: torch.Tensor = self.words(words) * self.shape.width**0.5
+        dropped: torch.Tensor = self.drop(embedded + self.places[first : first + words.shape[1]])
+        return dropped
 
     def forward(self, words: torch.Tensor, given: Given) -> torch.Tensor:
         """See `Network`."""
