@@ -15,6 +15,8 @@ from curate.concepts.fit import TEMPLATES
 from curate.concepts.fuse import Scorer
 from curate.errors import InputError
 from curate.noise.signals import SignalName
+from curate.schema import CONDITION_SCHEMA
+from curate.where import parse_where
 
 YamlPath = tuple[str | int, ...]
 _STRATA: YamlPath = ("stages", "noise", "mixture", "by")
@@ -199,12 +201,58 @@ class ConceptsConfig(_Model):
         return prompts
 
 
+class CaptionConfig(_Model):
+    """Completion: a caption written from the picture where the original is doubtful."""
+
+    when: str = Field(
+        "label != 'clean'",
+        description="Which captions are doubtful: a condition on noise columns, caption and status. Pictures "
+        "without a caption always get one.",
+    )
+    decoder: Literal["default", "gru", "transformer", "beam", "sample", "consensus", "nearest"] = Field(
+        "default",
+        description="default: the best of written and neighbours' captions (minimum Bayes risk); gru, transformer: "
+        "written greedily; beam, sample; consensus, nearest: a neighbour's caption, no training.",
+    )
+    mode: Literal["replace", "append", "both"] = Field(
+        "replace",
+        description="replace: the synthetic caption stands instead of the original; append: behind it; both: behind "
+        "it where the pair is uncertain, instead of it where it is noisy.",
+    )
+    trusted_below: float = Field(
+        0.5, gt=0, le=1, description="Pairs with a lower noise_prob are learned from, and never completed."
+    )
+    accept_quantile: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="A synthetic caption is believed if it agrees with the picture at least as well as this share of "
+        "trusted pairs, by models that never saw them.",
+    )
+    margin: float = Field(
+        0.5, ge=0, description="And better than the original by so many standard deviations of shuffled pairs."
+    )
+    fit_rows: int = Field(50_000, ge=100, description="Most pairs the captioner is fitted on.")
+
+    @field_validator("when")
+    @classmethod
+    def _a_condition(cls, when: str) -> str:
+        try:
+            parse_where(when, CONDITION_SCHEMA)
+        except InputError as error:
+            raise ValueError(str(error).removeprefix("--where ")) from None
+        return when
+
+
 class StagesConfig(_Model):
     """The stages in the order they run; a stage that is null does not run."""
 
     embed: EmbedConfig = Field(default_factory=lambda: EmbedConfig(), description="Embed images and captions.")
     noise: NoiseConfig | None = Field(None, description="Signals, noise_prob and label of every pair.")
     concepts: ConceptsConfig | None = Field(None, description="What each image shows, in names of a vocabulary.")
+    caption: CaptionConfig | None = Field(
+        None, description="A caption for pictures whose own is doubtful; needs the stages noise and concepts."
+    )
 
 
 STAGE_NAMES = tuple(StagesConfig.model_fields)
@@ -218,6 +266,18 @@ class PipelineConfig(_Model):
     encoder: EncoderConfig = Field(default_factory=lambda: EncoderConfig())
     seed: int = Field(0, ge=0, description="Seed of every random draw.")
     stages: StagesConfig
+
+    @model_validator(mode="after")
+    def _captions_have_what_they_need(self) -> PipelineConfig:
+        stages = self.stages
+        missing = [name for name in ("noise", "concepts") if getattr(stages, name) is None]
+        if stages.caption is not None and missing:
+            raise PydanticCustomError(
+                "stage_missing",
+                "caption needs the stage{s} {missing} before it",
+                {"missing": " and ".join(missing), "s": "s" * (len(missing) - 1), "at": ("stages", "caption")},
+            )
+        return self
 
     @model_validator(mode="after")
     def _strata_are_kept(self) -> PipelineConfig:
@@ -374,7 +434,7 @@ def _explain(detail: ErrorDetails, name: str, lines: Lines) -> str:
         return f"{where}: {dotted}: unknown key{_did_you_mean(str(path[-1]), _keys_beside(path))}"
     if detail["type"] == "missing":
         return f"{where}: {dotted}: is missing"
-    if detail["type"] in ("value_error", "not_kept"):
+    if detail["type"] in ("value_error", "not_kept", "stage_missing"):
         return f"{where}: {dotted}: {detail['msg'].removeprefix('Value error, ')}"
     return f"{where}: {dotted}: {_lower_first(detail['msg'])}, but is {detail['input']!r}"
 

@@ -10,9 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from curate.completion.policy import Policy
 from curate.concepts.fit import ConceptOptions
 from curate.concepts.vocabulary import Vocabulary, read_vocabulary
-from curate.config import ConceptsConfig, NoiseConfig, PipelineConfig
+from curate.config import CaptionConfig, ConceptsConfig, NoiseConfig, PipelineConfig
 from curate.errors import InputError
 from curate.manifest import Indexer, Manifest, ManifestChange, update_manifest
 from curate.models.encoder import EncoderOptions, EncoderSpec, resolve_encoder
@@ -27,7 +28,10 @@ from curate.stages.decode import Decode, DecodeOptions
 from curate.stages.embed import Embed
 from curate.stages.noise import Noise, NoiseColumns
 from curate.steps import (
+    CAPTION_VERSION,
     AnnotateWork,
+    CaptionChoice,
+    CaptionWork,
     ConceptsWork,
     EmbedWork,
     NoiseWork,
@@ -39,15 +43,18 @@ from curate.store import DoneIndex, RunStore, fingerprint
 
 ENCODER_FILE = "_state/encoder.json"
 # Raise it when annotation files would differ for the same columns of the steps before.
-ANNOTATE_VERSION = 3
+ANNOTATE_VERSION = 4
 # Raise it when the same sample would give another noise model.
 NOISE_FIT_VERSION = 5
 # Raise it when the same sample would give another concept model.
 CONCEPTS_FIT_VERSION = 1
+# Raise it when the same sample would give another captioner.
+CAPTION_FIT_VERSION = 1
 # Raise it when the same pairs would be marked otherwise.
 DUPLICATES_VERSION = 1
 NOISE_FIT = "noise"
 CONCEPTS_FIT = "concepts"
+CAPTION_FIT = "caption"
 DUPLICATES = "duplicates"
 
 
@@ -101,6 +108,20 @@ class ConceptsFitWork:
 
 
 @dataclass(frozen=True)
+class CaptionFitWork:
+    """How a captioner is fitted.
+
+    Attributes:
+        choice: what the config says.
+    """
+
+    choice: CaptionChoice
+
+
+FitWork: TypeAlias = NoiseFitWork | ConceptsFitWork | CaptionFitWork
+
+
+@dataclass(frozen=True)
 class FitStep:
     """A step that reads embeddings of a bounded sample and leaves artifacts, or takes them from another run.
 
@@ -115,7 +136,7 @@ class FitStep:
     """
 
     name: str
-    work: NoiseFitWork | ConceptsFitWork
+    work: FitWork
     fit_rows: int
     fingerprint: str
     done: bool
@@ -289,7 +310,13 @@ def _steps(
             if fits_from is None
             else _concepts_fit_from(fits_from, config, config.stages.concepts, spec, store)
         )
-        steps += [fit, _concepts_step(config.stages.concepts, store, embed, fit, done)]
+        concepts = _concepts_step(config.stages.concepts, store, embed, fit, done)
+        steps += [fit, concepts]
+        if config.stages.caption is not None and noise_fit is not None:
+            noise = next(step for step in steps if isinstance(step, RowStep) and step.name == "noise")
+            steps += _caption_steps(
+                config, config.stages.caption, spec, store, (noise, concepts), noise_fit, done, fits_from
+            )
     columns = [step for step in steps if not isinstance(step, FitStep)]
     return (*steps, _annotate_step(store, columns, embed, done))
 
@@ -365,9 +392,7 @@ def _is_fitted(store: RunStore, fit: str, wanted: str) -> bool:
     return found is not None and found["fingerprint"] == wanted
 
 
-def _fit_from(
-    run: str, name: str, work: NoiseFitWork | ConceptsFitWork, fit_rows: int, spec: EncoderSpec, store: RunStore
-) -> FitStep:
+def _fit_from(run: str, name: str, work: FitWork, fit_rows: int, spec: EncoderSpec, store: RunStore) -> FitStep:
     """The fit of another run, taken as it is: the same towers, other pairs.
 
     Raises:
@@ -511,6 +536,56 @@ def _concepts_step(
     }
     work = ConceptsWork(store.url, fit.name, how)
     return _row_step("concepts", work, dict(embed.fingerprints), facts, done, fit.name)
+
+
+def caption_choice(caption: CaptionConfig) -> CaptionChoice:
+    """What the config says of completion, as the library takes it."""
+    return CaptionChoice(
+        when=caption.when,
+        decoder=caption.decoder,
+        trusted_below=caption.trusted_below,
+        policy=Policy(mode=caption.mode, accept_quantile=caption.accept_quantile, margin=caption.margin),
+    )
+
+
+def _caption_steps(
+    config: PipelineConfig,
+    caption: CaptionConfig,
+    spec: EncoderSpec,
+    store: RunStore,
+    before: tuple[RowStep, RowStep],
+    noise_fit: FitStep,
+    done: DoneIndex,
+    fits_from: str | None,
+) -> list[Step]:
+    """The captioner's fit and the step that completes captions, which reads what the steps `before` say."""
+    choice = caption_choice(caption)
+    work = CaptionFitWork(choice)
+    noise, concepts = before
+    if fits_from is not None:
+        fit = _fit_from(fits_from, CAPTION_FIT, work, caption.fit_rows, spec, store)
+    else:
+        fitted = {**dataclasses.asdict(choice), "fit_rows": caption.fit_rows, "seed": config.seed}
+        learned = {key: value for key, value in fitted.items() if key != "when"}
+        wanted = fingerprint(
+            {
+                "fit": CAPTION_FIT,
+                "version": CAPTION_FIT_VERSION,
+                "fitted": learned,
+                "libraries": {name: version(name) for name in ("numpy", "torch")},
+                "noise": [noise_fit.fingerprint, Noise.version, _stratum(config)],
+                "from": list(concepts.fingerprints.values()),
+            }
+        )
+        fit = FitStep(CAPTION_FIT, work, caption.fit_rows, wanted, _is_fitted(store, CAPTION_FIT, wanted), learned)
+    facts = {
+        "caption": {**fit.fitted, **dataclasses.asdict(choice)},
+        "caption_fit": fit.fingerprint,
+        "versions": {"caption": CAPTION_VERSION},
+    }
+    identity = {number: [noise.fingerprints[number], concepts.fingerprints[number]] for number in noise.fingerprints}
+    how = CaptionWork(store.url, fit.name, noise_fit.name, choice, encoder_options(config), spec)
+    return [fit, _row_step("caption", how, identity, facts, done, fit.name)]
 
 
 def _duplicates_step(seed: int, embed: RowStep, fit: FitStep, done: DoneIndex) -> DuplicatesStep:

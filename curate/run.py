@@ -13,17 +13,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
+from curate.columns import embedding_matrix
 from curate.concepts.model import ConceptModel
 from curate.duplicates import mark_corpus
 from curate.errors import CurateError, InputError
 from curate.models.encoder import load_encoder
 from curate.noise.model import NoiseModel
 from curate.plan import (
+    NOISE_FIT,
+    CaptionFitWork,
     ConceptsFitWork,
     DuplicatesStep,
     FitStep,
@@ -33,7 +36,7 @@ from curate.plan import (
     encoder_options,
     scoring_identity,
 )
-from curate.sampling import draw_concept_sample, draw_sample
+from curate.sampling import draw_caption_sample, draw_concept_sample, draw_sample
 from curate.sources.base import Shard, ShardIndex, Source
 from curate.steps import (
     PartTask,
@@ -45,6 +48,9 @@ from curate.steps import (
     write_artifact,
 )
 from curate.store import RunStore
+
+if TYPE_CHECKING:
+    from curate.completion.decoders import DecoderName
 
 log = logging.getLogger(__name__)
 
@@ -182,19 +188,50 @@ def _failures(step: str, failed: Sequence[PartReport], tasks: int) -> str:
 
 
 def _fit(plan: Plan, step: FitStep) -> int:
-    model, rows = (
-        _fit_noise(plan, step, step.work)
-        if isinstance(step.work, NoiseFitWork)
-        else _fit_concepts(plan, step, step.work)
-    )
+    files, diagnostics, rows = _fitted(plan, step)
     facts = {
         "fingerprint": step.fingerprint,
-        "diagnostics": model.diagnostics,
+        "diagnostics": diagnostics,
         "encoder": scoring_identity(plan.spec),
         "fitted": step.fitted,
     }
-    write_artifact(plan.store, step.name, model.to_bytes(), facts)
+    write_artifact(plan.store, step.name, files, facts)
     return rows
+
+
+def _fitted(plan: Plan, step: FitStep) -> tuple[dict[str, bytes], dict[str, Any], int]:
+    """The artifact's files, its diagnostics, and how many pairs it was fitted on."""
+    work = step.work
+    if isinstance(work, CaptionFitWork):
+        return _fit_captions(plan, step, work)
+    model, rows = _fit_noise(plan, step, work) if isinstance(work, NoiseFitWork) else _fit_concepts(plan, step, work)
+    return model.to_bytes(), model.diagnostics, rows
+
+
+def _fit_captions(plan: Plan, step: FitStep, work: CaptionFitWork) -> tuple[dict[str, bytes], dict[str, Any], int]:
+    from curate.completion.fit import CompletionOptions, CompletionSample, fit_completion
+
+    table = draw_caption_sample(plan.store, plan.manifest.parts, step.fit_rows, plan.config.seed)
+    concepts = [[(each["name"], each["score"]) for each in row or ()] for row in table.column("concepts").to_pylist()]
+    sample = CompletionSample(
+        image_sha256=table.column("image_sha256").to_pylist(),
+        captions=table.column("caption").to_pylist(),
+        image=embedding_matrix(table.column("image_embedding")),
+        text=embedding_matrix(table.column("text_embedding")),
+        noise_prob=table.column("noise_prob").to_numpy(),
+        fold=table.column("fold").to_numpy(),
+        concepts=concepts,
+    )
+    options = CompletionOptions(
+        decoder=cast("DecoderName", work.choice.decoder),
+        trusted_below=work.choice.trusted_below,
+        accept_quantile=work.choice.policy.accept_quantile,
+    )
+    noise = NoiseModel.from_bytes(read_artifact(plan.store, NOISE_FIT))
+    model = fit_completion(sample, noise, options, plan.config.seed)
+    written = {} if model.captioner is None else model.captioner.diagnostics
+    diagnostics = {"threshold": model.threshold, "learned": len(model.learned), "captioner": written}
+    return model.to_bytes(), diagnostics, table.num_rows
 
 
 def _fit_noise(plan: Plan, step: FitStep, work: NoiseFitWork) -> tuple[NoiseModel, int]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -79,13 +80,32 @@ def draw_concept_sample(
     )
 
 
+def draw_caption_sample(store: RunStore, parts: Iterable[int], most_rows: int, seed: int) -> pa.Table:
+    """The same pairs as `draw_sample` with the same bound and seed, with noise_prob, fold and concepts of each.
+
+    Columns: those of the embed step, `noise_prob`, `fold`, `concepts`; only pairs that have a noise_prob.
+
+    Raises:
+        CurateError: not one pair is usable.
+    """
+    table = _draw(store, list(parts), most_rows, seed, _SAMPLED, ["noise_prob", "fold"], ["concepts"])
+    return table.filter(table.column("noise_prob").is_valid())
+
+
 def _draw(
-    store: RunStore, parts: list[int], most_rows: int, seed: int, columns: list[str], of_noise: Sequence[str] = ()
+    store: RunStore,
+    parts: list[int],
+    most_rows: int,
+    seed: int,
+    columns: list[str],
+    of_noise: Sequence[str] = (),
+    of_concepts: Sequence[str] = (),
 ) -> pa.Table:
-    """Columns of the embed step, and of the noise step, of the sample's pairs."""
+    """Columns of the embed step, and of the steps behind it, of the sample's pairs."""
     bound, copies = _largest_hash(store, parts, most_rows, seed)
     room = _Room(bound, copies, Counter())
-    table = pa.concat_tables([_taken(_usable(store, number, columns, of_noise), seed, room) for number in parts])
+    beside = {"noise": of_noise, "concepts": of_concepts}
+    table = pa.concat_tables([_taken(_usable(store, number, columns, beside), seed, room) for number in parts])
     if table.num_rows == 0:
         raise CurateError(f"{store.url}: not one pair is usable; the column `status` of embed/ says why")
     return table
@@ -105,12 +125,13 @@ def _hashes(table: pa.Table, seed: int) -> Hashes:
     return identities(table.column("image_sha256").to_pylist(), table.column("caption").to_pylist(), seed)
 
 
-def _usable(store: RunStore, number: int, columns: list[str], of_noise: Sequence[str] = ()) -> pa.Table:
+def _usable(
+    store: RunStore, number: int, columns: list[str], beside: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> pa.Table:
     table = store.read_table(part_file("embed", number), columns)
-    if of_noise:
-        noise = store.read_table(part_file("noise", number), list(of_noise))
-        for name in of_noise:
-            table = table.append_column(name, noise.column(name))
+    for step, names in beside.items():
+        for name in names:
+            table = table.append_column(name, store.read_table(part_file(step, number), [name]).column(name))
     return table.filter(pc.equal(table.column("status"), Status.OK.value))
 
 

@@ -126,6 +126,9 @@ CAPTION_SCHEMA = pa.schema(
     ]
 )
 
+# What a condition on doubtful captions may name.
+CONDITION_SCHEMA = pa.schema([SOURCE_SCHEMA.field("caption"), SOURCE_SCHEMA.field("status"), *NOISE_SCHEMA])
+
 DUPLICATES_SCHEMA = pa.schema(
     [
         pa.field("duplicate_of", pa.string()),
@@ -142,6 +145,7 @@ ANNOTATION_SCHEMA = pa.schema(
         NOISE_SCHEMA.field("noise_rank"),
         NOISE_SCHEMA.field("label"),
         CONCEPTS_SCHEMA.field("concepts"),
+        *CAPTION_SCHEMA,
         SOURCE_SCHEMA.field("status"),
         SOURCE_SCHEMA.field("error"),
         SOURCE_SCHEMA.field("fields"),
@@ -173,6 +177,13 @@ COLUMN_DESCRIPTIONS: dict[str, str] = {
     "label": "clean, uncertain or noisy, by noise_prob and the configured thresholds; null where status is not ok",
     "concepts": "what the image shows, by models that never saw it: names of the vocabulary with their scores, the "
     "best first; null where there is no readable image",
+    "synthetic_caption": "what was written for the picture, believed or not; null where nothing was",
+    "synthetic_score": "agreement of synthetic_caption with the picture by models that never saw it, in standard "
+    "deviations of shuffled pairs",
+    "completed_caption": "the caption to train with: the synthetic one, or a merged one, where it was believed, else "
+    "the original; null where the run completes no captions",
+    "caption_source": "where completed_caption comes from: original, synthetic or merged",
+    "p_use_synthetic": "hint for trainers that mix: probability of taking completed_caption instead of caption (NLIP)",
     "status": "why the pair can or cannot be used",
     "error": "what is wrong, in words; null where status is ok",
     "fields": "fields of the input named in input.keep, as text, in that order, without those that are null; null "

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import numpy as np
 import pyarrow as pa
 
+from curate.completion.policy import Policy
 from curate.concepts.model import ConceptModel
 from curate.errors import CurateError
 from curate.models.encoder import Encoder, EncoderOptions, EncoderSpec, load_encoder
 from curate.noise.model import NoiseModel
-from curate.schema import annotation_table
+from curate.schema import NOISE_SCHEMA, annotation_table
 from curate.sources.base import Part, Shard, Source
 from curate.stages.concepts import ConceptColumns, Concepts
 from curate.stages.decode import Decode, DecodeOptions
@@ -24,7 +26,14 @@ from curate.stages.embed import Embed
 from curate.stages.noise import Noise, NoiseColumns
 from curate.store import RunStore, part_file
 
+if TYPE_CHECKING:
+    from curate.completion.decoders import DecoderName
+    from curate.stages.caption import Caption
+
 log = logging.getLogger(__name__)
+
+# Version of the stage `caption`, which is not imported before it works: it brings torch.
+CAPTION_VERSION = 1
 
 # Rows whose image bytes are in memory at once while a part is decoded.
 DECODE_BATCH_ROWS = 64
@@ -178,6 +187,75 @@ class ConceptsWork:
 
     def body(self, table: pa.Table) -> pa.Table:
         """The concepts."""
+        assert self._stage is not None, "prepare() comes first"
+        return self._stage(table)
+
+
+@dataclass(frozen=True)
+class CaptionChoice:
+    """What the config says of completion.
+
+    Attributes:
+        when: condition on doubtful captions.
+        decoder: what writes.
+        trusted_below: pairs with a lower noise_prob are learned from.
+        policy: what is believed.
+    """
+
+    when: str
+    decoder: str
+    trusted_below: float
+    policy: Policy
+
+
+@dataclass
+class CaptionWork:
+    """Embeddings, noise columns and concepts -> completed captions."""
+
+    run: str
+    fit: str
+    noise_fit: str
+    choice: CaptionChoice
+    options: EncoderOptions
+    spec: EncoderSpec
+    _stage: Caption | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def device(self) -> str:
+        """cpu or cuda: the text tower embeds what was written."""
+        return self.spec.device
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_stage": None}
+
+    def prepare(self) -> None:
+        """Load captioner, noise model and text tower."""
+        if self._stage is None:
+            from curate.completion.fit import CompletionModel
+            from curate.stages.caption import Caption, CaptionColumns
+
+            store = RunStore(self.run)
+            model = CompletionModel.from_bytes(read_artifact(store, self.fit))
+            noise = NoiseModel.from_bytes(read_artifact(store, self.noise_fit))
+            how = CaptionColumns(self.choice.when, cast("DecoderName", self.choice.decoder), self.choice.policy)
+            encoder = load_encoder(self.options, self.spec)
+            self._stage = Caption(
+                model, noise, lambda texts: encoder.encode_texts(texts).astype(np.float32), how
+            )
+
+    def head(self, task: PartTask) -> pa.Table:
+        """The columns that the stage requires, from three steps."""
+        store = RunStore(self.run)
+        columns = {
+            "embed": ("caption", "image_sha256", "status", "image_embedding", "text_embedding"),
+            "noise": tuple(NOISE_SCHEMA.names),
+            "concepts": ("concepts",),
+        }
+        tables = [store.read_table(part_file(step, task.number), names) for step, names in columns.items()]
+        return _side_by_side(*tables)
+
+    def body(self, table: pa.Table) -> pa.Table:
+        """The completed captions."""
         assert self._stage is not None, "prepare() comes first"
         return self._stage(table)
 

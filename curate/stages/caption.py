@@ -17,12 +17,11 @@ from curate.completion.policy import Policy, Proposal, complete
 from curate.completion.propose import propose
 from curate.noise.model import NoiseModel, identities
 from curate.noise.similarity import Bools, Floats, have_direction
-from curate.schema import CAPTION_SCHEMA, NOISE_SCHEMA, SOURCE_SCHEMA
+from curate.schema import CAPTION_SCHEMA, CONDITION_SCHEMA, NOISE_SCHEMA
 from curate.where import parse_where
 
 Rows = NDArray[np.intp]
 WHEN = "label != 'clean'"
-_CONDITION_COLUMNS = (SOURCE_SCHEMA.field("caption"), SOURCE_SCHEMA.field("status"), *NOISE_SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Caption:
     ) -> None:
         self.model, self.noise, self.how = model, noise, how or CaptionColumns()
         self.agreement = Agreement(noise)
-        self.condition = parse_where(self.how.when, pa.schema(_CONDITION_COLUMNS))
+        self.condition = parse_where(self.how.when, CONDITION_SCHEMA)
         self.decoder = decoder or build_decoder(
             self.how.decoder, model.bank, model.captioner, self.agreement, encode, model.seed
         )
@@ -106,9 +105,7 @@ class Caption:
         seen: Bools = pc.and_(batch["image_embedding"].is_valid(), batch["image_sha256"].is_valid()).to_numpy()
         blank = np.array([not (caption and caption.strip()) for caption in captions], dtype=np.bool_)
         doubtful = np.zeros(batch.num_rows, dtype=np.bool_)
-        numbered = batch.select([column.name for column in _CONDITION_COLUMNS]).append_column(
-            "_row", pa.array(np.arange(batch.num_rows))
-        )
+        numbered = batch.select(CONDITION_SCHEMA.names).append_column("_row", pa.array(np.arange(batch.num_rows)))
         doubtful[numbered.filter(self.condition)["_row"].to_numpy()] = True
         compared = batch["noise_prob"].is_valid().to_numpy()
         rows = np.nonzero(seen.astype(np.bool_) & (blank | (doubtful & compared)))[0]
