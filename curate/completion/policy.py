@@ -25,7 +25,8 @@ class Policy:
             (`merge`); both: append where the pair is uncertain, replace where it is noisy.
         accept_quantile: a synthetic caption must agree with the picture at least as well as this quantile of trusted
             pairs agree by models that never saw them, in [0, 1].
-        margin: and better than the original by so much, in standard deviations of shuffled pairs, >= 0.
+        margin: and better than the original by so much, in standard deviations of shuffled pairs, >= 0. Measured on
+            photographs at 40 % exchanged captions: 2.5 changes 2.4 % of the right captions, .5 changes 4.4 %.
         replace_above: mode `both` replaces captions whose noise_prob is above, in [0, 1].
 
     Raises:
@@ -34,7 +35,7 @@ class Policy:
 
     mode: Mode = "replace"
     accept_quantile: float = 0.25
-    margin: float = 0.5
+    margin: float = 2.5
     replace_above: float = 0.7
 
     def __post_init__(self) -> None:
