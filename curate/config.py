@@ -230,7 +230,7 @@ class CaptionConfig(_Model):
         "trusted pairs, by models that never saw them.",
     )
     margin: float = Field(
-        0.5, ge=0, description="And better than the original by so many standard deviations of shuffled pairs."
+        2.5, ge=0, description="And better than the original by so many standard deviations of shuffled pairs."
     )
     fit_rows: int = Field(50_000, ge=100, description="Most pairs the captioner is fitted on.")
 

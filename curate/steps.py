@@ -239,9 +239,7 @@ class CaptionWork:
             noise = NoiseModel.from_bytes(read_artifact(store, self.noise_fit))
             how = CaptionColumns(self.choice.when, cast("DecoderName", self.choice.decoder), self.choice.policy)
             encoder = load_encoder(self.options, self.spec)
-            self._stage = Caption(
-                model, noise, lambda texts: encoder.encode_texts(texts).astype(np.float32), how
-            )
+            self._stage = Caption(model, noise, lambda texts: encoder.encode_texts(texts).astype(np.float32), how)
 
     def head(self, task: PartTask) -> pa.Table:
         """The columns that the stage requires, from three steps."""

@@ -1,0 +1,97 @@
+"""The caption stage in a run: doubtful captions are completed, the originals stay, nothing is done twice."""
+
+import shutil
+
+import pandas as pd
+import pytest
+
+from curate.errors import InputError
+from curate.run import LocalRunner
+from tests.conftest import Pipeline
+
+NOISE = {"noise": {"folds": 3, "rounds": 1, "itc_epochs": 1}}
+# Half of the corpus is trusted, the other half is taken for doubtful.
+CAPTION = {"caption": {"when": "noise_rank > 0.3", "decoder": "consensus", "margin": 0, "accept_quantile": 0}}
+STAGES = ["embed", NOISE, "concepts", CAPTION]
+
+
+@pytest.fixture(scope="module")
+def trusted_below(finished):
+    return float(pd.read_parquet(finished.output / "annotations").noise_prob.quantile(0.6))
+
+
+@pytest.fixture(scope="module")
+def with_captions(shards, tiny_encoder, trusted_below, tmp_path_factory):
+    """A finished run. Read only: copy it to change it."""
+    folder = tmp_path_factory.mktemp("captions")
+    made = Pipeline(shards, folder / "run", tiny_encoder, stages=STAGES)
+    made.run(f"stages.caption.trusted_below={trusted_below}")
+    return made
+
+
+def again(finished, folder):
+    shutil.copytree(finished.output, folder / "copy")
+    copy = Pipeline(folder, folder / "copy", finished.raw["encoder"], stages=STAGES)
+    copy.raw["input"] = finished.raw["input"]
+    return copy
+
+
+def worked_on(heard):
+    return {name for name, _ in heard.parts} | {report.name for report in heard.steps if "fit" in report.name}
+
+
+def test_doubtful_captions_get_another_and_the_originals_stay(with_captions, finished, trusted_below):
+    table = pd.read_parquet(with_captions.output / "annotations")
+    before = pd.read_parquet(finished.output / "annotations")
+    assert table.caption.tolist() == before.caption.tolist()
+    written = table.synthetic_caption.notna()
+    assert written.any()
+    assert (table.noise_prob[written] >= trusted_below).all()
+    assert (table.noise_rank[written] > 0.3).all()
+    kept = table.caption_source == "original"
+    assert (table.completed_caption[kept] == table.caption[kept]).all()
+    assert (table.completed_caption[~kept] == table.synthetic_caption[~kept]).all()
+    assert (table.p_use_synthetic[kept] == 0).all()
+    assert set(table.synthetic_caption.dropna()) <= set(table.caption)
+
+
+def test_a_second_run_does_nothing_and_a_condition_fits_nothing_again(with_captions, trusted_below, tmp_path):
+    copy = again(with_captions, tmp_path)
+    trusted = f"stages.caption.trusted_below={trusted_below}"
+    assert worked_on(copy.run(trusted)) == set()
+    assert copy.contents() == with_captions.contents()
+    assert worked_on(copy.run(trusted, "stages.caption.when=noise_rank > 0.9")) == {"caption", "annotations"}
+
+
+def test_the_same_bytes_with_one_worker_and_other_parts(with_captions, trusted_below, tmp_path):
+    one = Pipeline(tmp_path, tmp_path / "one", with_captions.raw["encoder"], stages=STAGES)
+    one.raw["input"] = {**with_captions.raw["input"], "part_rows": 1000}
+    one.run(f"stages.caption.trusted_below={trusted_below}", runner=LocalRunner(1))
+    columns = ["row_id", "synthetic_caption", "synthetic_score", "completed_caption", "p_use_synthetic"]
+    tables = [pd.read_parquet(run.output / "annotations", columns=columns) for run in (with_captions, one)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_a_captioner_is_trained_where_the_decoder_writes(with_captions, trusted_below, tmp_path):
+    copy = again(with_captions, tmp_path)
+    heard = copy.run(f"stages.caption.trusted_below={trusted_below}", "stages.caption.decoder=gru")
+    assert worked_on(heard) == {"caption fit", "caption", "annotations"}
+    assert (copy.output / "artifacts" / "caption" / "captioner.safetensors").exists()
+    table = pd.read_parquet(copy.output / "annotations")
+    words = {word for caption in table.caption for word in caption.split()}
+    assert {word for caption in table.synthetic_caption.dropna() for word in caption.split()} <= words
+
+
+@pytest.mark.parametrize(
+    ("stages", "told"),
+    [
+        (["embed", "caption"], "caption needs the stages noise and concepts before it"),
+        (["embed", "noise", "caption"], "caption needs the stage concepts before it"),
+        (["embed", "noise", "concepts", {"caption": {"when": "nose < 1"}}], "there is no column 'nose'"),
+        (["embed", "noise", "concepts", {"caption": {"decoder": "bert"}}], "caption.decoder"),
+    ],
+)
+def test_wrong_captions_in_the_pipeline_are_your_input(pipeline, stages, told):
+    pipeline.raw["stages"] = stages
+    with pytest.raises(InputError, match=told):
+        pipeline.config()
