@@ -6,7 +6,10 @@ import pandas as pd
 import pytest
 
 from curate.errors import InputError
+from curate.export.selection import Selection
+from curate.export.table import export_table
 from curate.run import LocalRunner
+from curate.store import RunStore
 from tests.conftest import Pipeline
 
 NOISE = {"noise": {"folds": 3, "rounds": 1, "itc_epochs": 1}}
@@ -53,6 +56,13 @@ def test_doubtful_captions_get_another_and_the_originals_stay(with_captions, fin
     assert (table.completed_caption[~kept] == table.synthetic_caption[~kept]).all()
     assert (table.p_use_synthetic[kept] == 0).all()
     assert set(table.synthetic_caption.dropna()) <= set(table.caption)
+
+
+def test_trainers_get_the_completed_captions(with_captions, tmp_path):
+    export_table(RunStore(str(with_captions.output)), tmp_path, Selection(caption="completed"), "parquet", 1000)
+    exported = pd.read_parquet(tmp_path / "pairs-00000.parquet")
+    table = pd.read_parquet(with_captions.output / "annotations")
+    assert exported.caption.tolist() == table.completed_caption.tolist()
 
 
 def test_a_second_run_does_nothing_and_a_condition_fits_nothing_again(with_captions, trusted_below, tmp_path):

@@ -134,7 +134,7 @@ def test_export_writes_shards_into_an_empty_folder_only(curate, pipeline, tmp_pa
     assert (code, len(list((tmp_path / "table").iterdir()))) == (0, 1)
     code, _, told = curate("export", pipeline.output, "--out", tmp_path / "done", "--caption", "completed")
     assert code == 2
-    assert "no completed captions" in told
+    assert "completed no captions" in told
 
 
 def test_inspect_judges_against_the_truth(curate, finished, tmp_path):

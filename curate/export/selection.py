@@ -42,6 +42,8 @@ def selected_parts(store: RunStore, selection: Selection) -> Iterator[tuple[int,
     names = annotation_files(store)
     schema = store.read_table(names[0]).schema.remove_metadata()
     check(selection, schema)
+    if selection.caption == "completed" and "caption_fit" not in (store.read_facts(names[0]) or {}):
+        raise InputError("--caption completed: this run completed no captions; add the stage caption and run it again")
     condition = None if selection.where is None else parse_where(selection.where, schema)
     for name in names:
         table = store.read_table(name)
@@ -60,8 +62,6 @@ def check(selection: Selection, schema: pa.Schema) -> None:
         raise InputError(
             f"--columns {', '.join(unknown)}: not in the annotations, which have {', '.join(schema.names)}"
         )
-    if selection.caption == "completed" and COMPLETED not in schema.names:
-        raise InputError("--caption completed: this run has no completed captions")
 
 
 def chosen_columns(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
