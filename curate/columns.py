@@ -19,3 +19,12 @@ def embedding_matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
 def field_values(fields: pa.ChunkedArray, name: str) -> list[str | None]:
     """The value of one kept field for every row, None where a row has none."""
     return [next((field["value"] for field in row or () if field["name"] == name), None) for row in fields.to_pylist()]
+
+
+def side_by_side(*tables: pa.Table) -> pa.Table:
+    """The columns of all tables, which have the same rows in the same order."""
+    first = tables[0]
+    for table in tables[1:]:
+        for field_, column in zip(table.schema, table.columns, strict=True):
+            first = first.append_column(field_, column)
+    return first

@@ -130,8 +130,8 @@ def _usable(
 ) -> pa.Table:
     table = store.read_table(part_file("embed", number), columns)
     for step, names in beside.items():
-        for name in names:
-            table = table.append_column(name, store.read_table(part_file(step, number), [name]).column(name))
+        if names:
+            table = side_by_side(table, store.read_table(part_file(step, number), names))
     return table.filter(pc.equal(table.column("status"), Status.OK.value))
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 import pyarrow as pa
 
+from curate.columns import side_by_side
 from curate.completion.policy import Policy
 from curate.concepts.model import ConceptModel
 from curate.errors import CurateError
@@ -123,13 +124,13 @@ class EmbedWork:
     def _decoded(decode: Decode, batch: pa.Table) -> pa.Table:
         made = decode(batch)
         kept = batch.drop_columns([n for n in batch.column_names if n == "image" or n in made.column_names])
-        return _side_by_side(kept, made)
+        return side_by_side(kept, made)
 
     def body(self, table: pa.Table) -> pa.Table:
         """Identity and status columns with the embeddings."""
         assert self._encoder is not None, "prepare() comes first"
         made = Embed(self._encoder)(table)
-        return _side_by_side(table.drop_columns(["pixels"]), made)
+        return side_by_side(table.drop_columns(["pixels"]), made)
 
 
 @dataclass
@@ -250,7 +251,7 @@ class CaptionWork:
             "concepts": ("concepts",),
         }
         tables = [store.read_table(part_file(step, task.number), names) for step, names in columns.items()]
-        return _side_by_side(*tables)
+        return side_by_side(*tables)
 
     def body(self, table: pa.Table) -> pa.Table:
         """The completed captions."""
@@ -273,19 +274,11 @@ class AnnotateWork:
         """All columns that the steps left for the part."""
         store = RunStore(self.run)
         tables = [store.read_table(part_file(step, task.number)) for step in self.steps]
-        return _side_by_side(*tables)
+        return side_by_side(*tables)
 
     def body(self, table: pa.Table) -> pa.Table:
         """The columns of the annotation schema."""
         return annotation_table(table)
-
-
-def _side_by_side(*tables: pa.Table) -> pa.Table:
-    first = tables[0]
-    for table in tables[1:]:
-        for field_, column in zip(table.schema, table.columns, strict=True):
-            first = first.append_column(field_, column)
-    return first
 
 
 def artifact_folder(fit: str) -> str:
