@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.columns import embedding_matrix, field_values
+from curate.columns import embedding_matrix, field_values, side_by_side
 from curate.concepts.fit import ConceptSample
 from curate.errors import CurateError
 from curate.noise.fit import MOST_COPIES, NoiseSample
