@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from curate.bench.truth import read_judged
@@ -13,7 +12,7 @@ from curate.config import PipelineConfig
 from curate.errors import CurateError
 from curate.plan import source_options
 from curate.report.findings import Findings, gather
-from curate.report.page import About, Truth, render
+from curate.report.page import About, render
 from curate.report.pictures import thumbnails
 from curate.sources import open_source
 from curate.state import TIMINGS_FILE, remembered_config
@@ -47,7 +46,7 @@ def make_report(
         seconds_per_pair=store.read_json(TIMINGS_FILE) or {},
         no_pictures=missing,
     )
-    return render(findings, pictures, about, None if truth is None else _truth(store, truth))
+    return render(findings, pictures, about, None if truth is None else read_judged(store, truth))
 
 
 def _pictures(
@@ -68,8 +67,3 @@ def _as_written(pipeline: PipelineConfig) -> dict[str, Any]:
     """What the user wrote, without the defaults."""
     written: dict[str, Any] = pipeline.model_dump(mode="json", exclude_unset=True)
     return written
-
-
-def _truth(store: RunStore, path: Path) -> Truth:
-    judged = read_judged(store, path)
-    return Truth(judged.mismatched, judged.noise_prob.astype(np.float64), judged.noise_rank.astype(np.float64))

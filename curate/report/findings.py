@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from curate.manifest import MANIFEST_FILE
+from curate.manifest import read_parts
 from curate.noise.grouping import hash_strings
 from curate.schema import Status
 from curate.store import RunStore
@@ -126,7 +126,7 @@ def gather(store: RunStore, pairs_per_gallery: int) -> Findings:
         InputError: there are no annotations.
     """
     names = annotation_files(store)
-    pairs = int(pc.sum(store.read_table(MANIFEST_FILE, ["rows"]).column("rows")).as_py())
+    pairs = sum(part.rows for part in read_parts(store).values())
     one_in = max(1, -(-pairs // SAMPLED_PAIRS))
     chosen = _galleries(pairs_per_gallery)
     statuses: Counter[str] = Counter()

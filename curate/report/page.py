@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from curate.bench.truth import Judged, figures
 from curate.noise.signals import HIGHER_IS_NOISIER
 from curate.report.charts import curve, histogram_of, reliability, stacked_histogram
 from curate.report.findings import PROBABILITY_BINS, Findings
@@ -28,15 +29,6 @@ VERDICTS = {
 }
 TOP_CONCEPTS = 60
 RELIABILITY_BINS = 10
-
-
-@dataclass(frozen=True)
-class Truth:
-    """Which pairs of the run are known to be mismatched, and what noise_prob and noise_rank said; [n] each."""
-
-    mismatched: NDArray[np.bool_]
-    noise_prob: Doubles
-    noise_rank: Doubles
 
 
 @dataclass(frozen=True)
@@ -58,7 +50,7 @@ class About:
     no_pictures: str | None
 
 
-def render(findings: Findings, pictures: Mapping[str, str], about: About, truth: Truth | None = None) -> str:
+def render(findings: Findings, pictures: Mapping[str, str], about: About, truth: Judged | None = None) -> str:
     """The page. What comes from the corpus is escaped wherever it stands.
 
     Args:
@@ -130,10 +122,8 @@ def _threshold_table(findings: Findings) -> list[dict[str, float]]:
     return rows
 
 
-def _truth_charts(truth: Truth) -> dict[str, Any]:
+def _truth_charts(truth: Judged) -> dict[str, Any]:
     from sklearn.metrics import roc_curve
-
-    from curate.bench.truth import figures
 
     place = np.minimum((truth.noise_prob * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
     pairs = np.bincount(place, minlength=RELIABILITY_BINS).astype(np.float64)
