@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from curate.completion.policy import Policy
+from curate.completion.policy import CAPTION_VERSION, CaptionColumns, DecoderName, Policy
 from curate.concepts.fit import ConceptOptions
 from curate.concepts.vocabulary import Vocabulary, read_vocabulary
 from curate.config import CaptionConfig, ConceptsConfig, NoiseConfig, PipelineConfig
@@ -28,9 +28,7 @@ from curate.stages.decode import Decode, DecodeOptions
 from curate.stages.embed import Embed
 from curate.stages.noise import Noise, NoiseColumns
 from curate.steps import (
-    CAPTION_VERSION,
     AnnotateWork,
-    CaptionChoice,
     CaptionWork,
     ConceptsWork,
     EmbedWork,
@@ -112,10 +110,14 @@ class CaptionFitWork:
     """How a captioner is fitted.
 
     Attributes:
-        choice: what the config says.
+        decoder: what is to write.
+        trusted_below: pairs with a lower noise_prob are learned from.
+        accept_quantile: of their agreement, which an accepted caption reaches.
     """
 
-    choice: CaptionChoice
+    decoder: DecoderName
+    trusted_below: float
+    accept_quantile: float
 
 
 FitWork: TypeAlias = NoiseFitWork | ConceptsFitWork | CaptionFitWork
@@ -538,14 +540,10 @@ def _concepts_step(
     return _row_step("concepts", work, dict(embed.fingerprints), facts, done, fit.name)
 
 
-def caption_choice(caption: CaptionConfig) -> CaptionChoice:
-    """What the config says of completion, as the library takes it."""
-    return CaptionChoice(
-        when=caption.when,
-        decoder=caption.decoder,
-        trusted_below=caption.trusted_below,
-        policy=Policy(mode=caption.mode, accept_quantile=caption.accept_quantile, margin=caption.margin),
-    )
+def caption_columns(caption: CaptionConfig) -> CaptionColumns:
+    """Which captions are completed and how, as the library takes it."""
+    policy = Policy(mode=caption.mode, accept_quantile=caption.accept_quantile, margin=caption.margin)
+    return CaptionColumns(caption.when, caption.decoder, policy)
 
 
 def _caption_steps(
@@ -559,32 +557,31 @@ def _caption_steps(
     fits_from: str | None,
 ) -> list[Step]:
     """The captioner's fit and the step that completes captions, which reads what the steps `before` say."""
-    choice = caption_choice(caption)
-    work = CaptionFitWork(choice)
+    columns = caption_columns(caption)
+    work = CaptionFitWork(caption.decoder, caption.trusted_below, caption.accept_quantile)
     noise, concepts = before
     if fits_from is not None:
         fit = _fit_from(fits_from, CAPTION_FIT, work, caption.fit_rows, spec, store)
     else:
-        fitted = {**dataclasses.asdict(choice), "fit_rows": caption.fit_rows, "seed": config.seed}
-        learned = {key: value for key, value in fitted.items() if key != "when"}
+        fitted = {**dataclasses.asdict(work), "fit_rows": caption.fit_rows, "seed": config.seed}
         wanted = fingerprint(
             {
                 "fit": CAPTION_FIT,
                 "version": CAPTION_FIT_VERSION,
-                "fitted": learned,
+                "fitted": fitted,
                 "libraries": {name: version(name) for name in ("numpy", "torch")},
                 "noise": [noise_fit.fingerprint, Noise.version, _stratum(config)],
                 "from": list(concepts.fingerprints.values()),
             }
         )
-        fit = FitStep(CAPTION_FIT, work, caption.fit_rows, wanted, _is_fitted(store, CAPTION_FIT, wanted), learned)
+        fit = FitStep(CAPTION_FIT, work, caption.fit_rows, wanted, _is_fitted(store, CAPTION_FIT, wanted), fitted)
     facts = {
-        "caption": {**fit.fitted, **dataclasses.asdict(choice)},
+        "caption": {**fit.fitted, **dataclasses.asdict(columns)},
         "caption_fit": fit.fingerprint,
         "versions": {"caption": CAPTION_VERSION},
     }
     identity = {number: [noise.fingerprints[number], concepts.fingerprints[number]] for number in noise.fingerprints}
-    how = CaptionWork(store.url, fit.name, noise_fit.name, choice, encoder_options(config), spec)
+    how = CaptionWork(store.url, fit.name, noise_fit.name, columns, encoder_options(config), spec)
     return [fit, _row_step("caption", how, identity, facts, done, fit.name)]
 
 

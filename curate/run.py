@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol
 
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
@@ -48,9 +48,6 @@ from curate.steps import (
     write_artifact,
 )
 from curate.store import RunStore
-
-if TYPE_CHECKING:
-    from curate.completion.decoders import DecoderName
 
 log = logging.getLogger(__name__)
 
@@ -223,9 +220,7 @@ def _fit_captions(plan: Plan, step: FitStep, work: CaptionFitWork) -> tuple[dict
         concepts=concepts,
     )
     options = CompletionOptions(
-        decoder=cast("DecoderName", work.choice.decoder),
-        trusted_below=work.choice.trusted_below,
-        accept_quantile=work.choice.policy.accept_quantile,
+        decoder=work.decoder, trusted_below=work.trusted_below, accept_quantile=work.accept_quantile
     )
     noise = NoiseModel.from_bytes(read_artifact(plan.store, NOISE_FIT))
     model = fit_completion(sample, noise, options, plan.config.seed)

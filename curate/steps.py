@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from curate.columns import side_by_side
-from curate.completion.policy import Policy
+from curate.completion.policy import CaptionColumns
 from curate.concepts.model import ConceptModel
 from curate.errors import CurateError
 from curate.models.encoder import Encoder, EncoderOptions, EncoderSpec, load_encoder
@@ -28,13 +28,9 @@ from curate.stages.noise import Noise, NoiseColumns
 from curate.store import RunStore, part_file
 
 if TYPE_CHECKING:
-    from curate.completion.decoders import DecoderName
     from curate.stages.caption import Caption
 
 log = logging.getLogger(__name__)
-
-# Version of the stage `caption`, which is not imported before it works: it brings torch.
-CAPTION_VERSION = 1
 
 # Rows whose image bytes are in memory at once while a part is decoded.
 DECODE_BATCH_ROWS = 64
@@ -192,23 +188,6 @@ class ConceptsWork:
         return self._stage(table)
 
 
-@dataclass(frozen=True)
-class CaptionChoice:
-    """What the config says of completion.
-
-    Attributes:
-        when: condition on doubtful captions.
-        decoder: what writes.
-        trusted_below: pairs with a lower noise_prob are learned from.
-        policy: what is believed.
-    """
-
-    when: str
-    decoder: str
-    trusted_below: float
-    policy: Policy
-
-
 @dataclass
 class CaptionWork:
     """Embeddings, noise columns and concepts -> completed captions."""
@@ -216,7 +195,7 @@ class CaptionWork:
     run: str
     fit: str
     noise_fit: str
-    choice: CaptionChoice
+    how: CaptionColumns
     options: EncoderOptions
     spec: EncoderSpec
     _stage: Caption | None = field(default=None, repr=False, compare=False)
@@ -233,14 +212,13 @@ class CaptionWork:
         """Load captioner, noise model and text tower."""
         if self._stage is None:
             from curate.completion.fit import CompletionModel
-            from curate.stages.caption import Caption, CaptionColumns
+            from curate.stages.caption import Caption
 
             store = RunStore(self.run)
             model = CompletionModel.from_bytes(read_artifact(store, self.fit))
             noise = NoiseModel.from_bytes(read_artifact(store, self.noise_fit))
-            how = CaptionColumns(self.choice.when, cast("DecoderName", self.choice.decoder), self.choice.policy)
             encoder = load_encoder(self.options, self.spec)
-            self._stage = Caption(model, noise, lambda texts: encoder.encode_texts(texts).astype(np.float32), how)
+            self._stage = Caption(model, noise, lambda texts: encoder.encode_texts(texts).astype(np.float32), self.how)
 
     def head(self, task: PartTask) -> pa.Table:
         """The columns that the stage requires, from three steps."""

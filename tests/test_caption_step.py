@@ -70,7 +70,8 @@ def test_a_second_run_does_nothing_and_a_condition_fits_nothing_again(with_capti
     trusted = f"stages.caption.trusted_below={trusted_below}"
     assert worked_on(copy.run(trusted)) == set()
     assert copy.contents() == with_captions.contents()
-    assert worked_on(copy.run(trusted, "stages.caption.when=noise_rank > 0.9")) == {"caption", "annotations"}
+    for change in ("when=noise_rank > 0.9", "mode=append", "margin=1"):
+        assert worked_on(copy.run(trusted, f"stages.caption.{change}")) == {"caption", "annotations"}
 
 
 def test_the_same_bytes_with_one_worker_and_other_parts(with_captions, trusted_below, tmp_path):

@@ -14,9 +14,9 @@ from curate.bench.caption_metrics import caption_figures
 from curate.bench.concepts import draw_held_out
 from curate.bench.noise import Condition, Corpus, Record, Told
 from curate.completion.agreement import Agreement
-from curate.completion.decoders import UNTRAINED, DecoderName, Encode, Pictures, Written, build_decoder, embedded
+from curate.completion.decoders import UNTRAINED, Encode, Pictures, Written, build_decoder, embedded
 from curate.completion.fit import CompletionModel, CompletionOptions, CompletionSample, fit_completion
-from curate.completion.policy import Policy, accepted
+from curate.completion.policy import DecoderName, Policy, accepted
 from curate.completion.propose import propose, some
 from curate.concepts.fit import ConceptOptions, ConceptSample, fit_concepts
 from curate.concepts.model import ConceptModel

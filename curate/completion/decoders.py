@@ -13,13 +13,13 @@ from curate.completion.agreement import Agreement
 from curate.completion.bank import CaptionBank, Neighbours, nearest
 from curate.completion.consensus import consensus_rows, nearest_rows
 from curate.completion.mbr import Pool, minimum_risk
+from curate.completion.policy import DecoderName
 from curate.errors import InputError
 from curate.models.captioner import Captioner, CaptionRows, Concept, Sampling
 from curate.noise.features import Features
 from curate.noise.model import Folds
 from curate.noise.similarity import Floats, unit_rows
 
-DecoderName: TypeAlias = Literal["default", "gru", "transformer", "beam", "sample", "consensus", "nearest", "coca"]
 Encode: TypeAlias = Callable[[Sequence[str]], Floats]
 
 NEIGHBOURS = 30

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from curate.completion.agreement import Agreement
 from curate.completion.bank import CaptionBank, nearest
-from curate.completion.decoders import NEIGHBOURS, UNTRAINED, DecoderName, Pictures, caption_rows
-from curate.completion.policy import acceptance_threshold
+from curate.completion.decoders import NEIGHBOURS, UNTRAINED, Pictures, caption_rows
+from curate.completion.policy import DecoderName, acceptance_threshold
 from curate.errors import InputError
 from curate.models.captioner import (
     META_FILE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -13,7 +13,12 @@ from curate.errors import InputError
 from curate.noise.similarity import Bools, Floats
 
 Mode: TypeAlias = Literal["replace", "append", "both"]
+DecoderName: TypeAlias = Literal["default", "gru", "transformer", "beam", "sample", "consensus", "nearest", "coca"]
 Source: TypeAlias = Literal["original", "synthetic", "merged"]
+
+WHEN = "label != 'clean'"
+# Raise it when the same models would complete captions otherwise.
+CAPTION_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,22 @@ class Policy:
                 raise InputError(f"caption.{name}: {getattr(self, name)}: must be in [0, 1]")
         if not self.margin >= 0:
             raise InputError(f"caption.margin: {self.margin}: must be at least 0")
+
+
+@dataclass(frozen=True)
+class CaptionColumns:
+    """Which captions are completed and how.
+
+    Attributes:
+        when: condition on a row's noise columns, caption and status, as for `curate export --where`. Rows with a
+            picture and no caption are always completed.
+        decoder: what writes.
+        policy: what is believed.
+    """
+
+    when: str = WHEN
+    decoder: DecoderName = "default"
+    policy: Policy = field(default_factory=Policy)
 
 
 @dataclass(frozen=True)

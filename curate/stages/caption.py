@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,9 +9,9 @@ from numpy.typing import NDArray
 
 from curate.columns import embedding_matrix
 from curate.completion.agreement import Agreement
-from curate.completion.decoders import Decoder, DecoderName, Encode, Pictures, build_decoder
+from curate.completion.decoders import Decoder, Encode, Pictures, build_decoder
 from curate.completion.fit import CompletionModel
-from curate.completion.policy import Policy, Proposal, complete
+from curate.completion.policy import CAPTION_VERSION, CaptionColumns, Proposal, complete
 from curate.completion.propose import propose
 from curate.noise.model import NoiseModel, identities
 from curate.noise.similarity import Bools, Floats, have_direction
@@ -21,23 +19,6 @@ from curate.schema import CAPTION_SCHEMA, CONDITION_SCHEMA, NOISE_SCHEMA
 from curate.where import parse_where
 
 Rows = NDArray[np.intp]
-WHEN = "label != 'clean'"
-
-
-@dataclass(frozen=True)
-class CaptionColumns:
-    """Which captions are completed and how.
-
-    Attributes:
-        when: condition on a row's noise columns, caption and status, as for `curate export --where`. Rows with a
-            picture and no caption are always completed.
-        decoder: what writes.
-        policy: what is believed.
-    """
-
-    when: str = WHEN
-    decoder: DecoderName = "default"
-    policy: Policy = field(default_factory=Policy)
 
 
 class Caption:
@@ -59,7 +40,7 @@ class Caption:
     """
 
     name = "caption"
-    version = 1
+    version = CAPTION_VERSION
     requires = (
         "caption", "image_sha256", "status", "image_embedding", "text_embedding", *NOISE_SCHEMA.names, "concepts",
     )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from curate.completion.agreement import Agreement
-from curate.completion.decoders import DecoderName, Pictures, build_decoder
+from curate.completion.decoders import Pictures, build_decoder
 from curate.completion.fit import CompletionModel, CompletionOptions, CompletionSample, fit_completion
 from curate.completion.policy import Policy, accepted
 from curate.completion.propose import propose, some
@@ -99,7 +99,7 @@ def test_only_trusted_pairs_are_learned(world, model: CompletionModel):
 
 
 @pytest.mark.parametrize("name", ["default", "gru", "beam", "sample", "consensus", "nearest"])
-def test_every_decoder_writes_the_same_whoever_stands_beside(world, model: CompletionModel, name: DecoderName):
+def test_every_decoder_writes_the_same_whoever_stands_beside(world, model: CompletionModel, name):
     sample, _, noise = world
     decoder = build_decoder(name, model.bank, model.captioner, Agreement(noise), encode, 0)
     pictures = pictures_of(sample, noise)

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from curate.completion.fit import CompletionSample, fit_completion
-from curate.completion.policy import Policy
+from curate.completion.policy import CaptionColumns, Policy
 from curate.errors import InputError
 from curate.schema import CONCEPTS_TYPE
-from curate.stages.caption import Caption, CaptionColumns
+from curate.stages.caption import Caption
 from curate.stages.noise import Noise
 from tests.completion.test_fit import QUICK, encode, said
 from tests.noise.synthetic import corpus, quick_fit
