@@ -24,7 +24,6 @@ from curate.models.words import END, PAD, SPECIAL, START, UNKNOWN, Words, fit_wo
 from curate.noise.similarity import Floats
 
 Hashes: TypeAlias = NDArray[np.uint64]
-Ids: TypeAlias = NDArray[np.int64]
 Concept: TypeAlias = tuple[str, float]
 Told: TypeAlias = Callable[[str], None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -69,7 +70,7 @@ class Given:
         )
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """What both networks share: words, concepts, and a gated bias towards the words of neighbours' captions."""
 
     def __init__(self, shape: Shape) -> None:
@@ -91,17 +92,17 @@ class Network(nn.Module):
             _VOTE_SCALE * votes
         )
 
+    @abstractmethod
     def forward(self, words: torch.Tensor, given: Given) -> torch.Tensor:
         """Scores of the next word after each of words int64 [n, t]: [n, t, words]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def start(self, given: Given) -> State:
         """State before the first word; all tensors have n rows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, words: torch.Tensor, state: State, place: int) -> tuple[torch.Tensor, State]:
         """Scores of the word after `words` int64 [n], which stand at `place`, and the state then."""
-        raise NotImplementedError
 
 
 class GruNetwork(Network):
