@@ -1,11 +1,14 @@
 """Shared by all tests: a tiny encoder, a small corpus, and pipelines over them."""
 
+import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import yaml
 
+from curate.cli import main
 from curate.config import parse_config
 from curate.plan import make_plan
 from curate.run import LocalRunner, execute
@@ -28,6 +31,11 @@ class SilentProgress:
 
     def step_done(self, report):
         self.steps.append(report)
+
+
+def worked_on(heard: SilentProgress) -> set[str]:
+    """Names of the steps that did something."""
+    return {name for name, _ in heard.parts} | {report.name for report in heard.steps if "fit" in report.name}
 
 
 class Pipeline:
@@ -59,6 +67,13 @@ class Pipeline:
         execute(make_plan(self.config(*overrides), runner.index, limit), runner, progress)
         return progress
 
+    def copied_to(self, folder: Path) -> "Pipeline":
+        """The same pipeline over a copy of its run directory."""
+        shutil.copytree(self.output, folder / "copy")
+        copy = Pipeline(folder, folder / "copy", {})
+        copy.raw = {**copy.raw, **self.raw, "output": str(folder / "copy")}
+        return copy
+
     def contents(self) -> dict[str, bytes]:
         """Every file of the run that has to be the same bytes wherever it is made."""
         files = {str(p.relative_to(self.output)): p for p in sorted(self.output.rglob("*")) if p.is_file()}
@@ -88,3 +103,21 @@ def finished(shards, tiny_encoder, tmp_path_factory):
     made = Pipeline(shards, tmp_path_factory.mktemp("finished") / "run", tiny_encoder)
     made.run()
     return made
+
+
+@pytest.fixture
+def curate(monkeypatch, capsys):
+    """Run one command in this process; returns (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["curate", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err + captured.out
+        return code, captured.out, captured.err
+
+    return call

@@ -1,7 +1,5 @@
 """The caption stage in a run: doubtful captions are completed, the originals stay, nothing is done twice."""
 
-import shutil
-
 import pandas as pd
 import pytest
 
@@ -10,7 +8,7 @@ from curate.export.selection import Selection
 from curate.export.table import export_table
 from curate.run import LocalRunner
 from curate.store import RunStore
-from tests.conftest import Pipeline
+from tests.conftest import Pipeline, worked_on
 
 NOISE = {"noise": {"folds": 3, "rounds": 1, "itc_epochs": 1}}
 # Half of the corpus is trusted, the other half is taken for doubtful.
@@ -30,17 +28,6 @@ def with_captions(shards, tiny_encoder, trusted_below, tmp_path_factory):
     made = Pipeline(shards, folder / "run", tiny_encoder, stages=STAGES)
     made.run(f"stages.caption.trusted_below={trusted_below}")
     return made
-
-
-def again(finished, folder):
-    shutil.copytree(finished.output, folder / "copy")
-    copy = Pipeline(folder, folder / "copy", finished.raw["encoder"], stages=STAGES)
-    copy.raw["input"] = finished.raw["input"]
-    return copy
-
-
-def worked_on(heard):
-    return {name for name, _ in heard.parts} | {report.name for report in heard.steps if "fit" in report.name}
 
 
 def test_doubtful_captions_get_another_and_the_originals_stay(with_captions, finished, trusted_below):
@@ -66,7 +53,7 @@ def test_trainers_get_the_completed_captions(with_captions, tmp_path):
 
 
 def test_a_second_run_does_nothing_and_a_condition_fits_nothing_again(with_captions, trusted_below, tmp_path):
-    copy = again(with_captions, tmp_path)
+    copy = with_captions.copied_to(tmp_path)
     trusted = f"stages.caption.trusted_below={trusted_below}"
     assert worked_on(copy.run(trusted)) == set()
     assert copy.contents() == with_captions.contents()
@@ -84,7 +71,7 @@ def test_the_same_bytes_with_one_worker_and_other_parts(with_captions, trusted_b
 
 
 def test_a_captioner_is_trained_where_the_decoder_writes(with_captions, trusted_below, tmp_path):
-    copy = again(with_captions, tmp_path)
+    copy = with_captions.copied_to(tmp_path)
     heard = copy.run(f"stages.caption.trusted_below={trusted_below}", "stages.caption.decoder=gru")
     assert worked_on(heard) == {"caption fit", "caption", "annotations"}
     assert (copy.output / "artifacts" / "caption" / "captioner.safetensors").exists()

@@ -11,27 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.cli import _share, main
+from curate.cli import _share
 from tests.corpus import make_pairs, write_shard
 from tests.tiny import tiny_model
-
-
-@pytest.fixture
-def curate(monkeypatch, capsys):
-    """Run one command in this process; returns (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["curate", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err + captured.out
-        return code, captured.out, captured.err
-
-    return call
 
 
 def test_run_prints_a_summary_that_says_what_to_type_next(curate, pipeline):

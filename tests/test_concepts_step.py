@@ -1,7 +1,6 @@
 """The concepts stage in a run: what depends on what, and the same bytes however it is carried out."""
 
 import json
-import shutil
 
 import pandas as pd
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from curate.errors import InputError
 from curate.plan import make_plan
 from curate.run import LocalRunner, execute
-from tests.conftest import Pipeline, SilentProgress
+from tests.conftest import Pipeline, SilentProgress, worked_on
 from tests.corpus import write_corpus
 
 STAGES = ["embed", {"noise": {"folds": 3, "rounds": 1, "itc_epochs": 1}}, {"concepts": {"top_k": 3}}]
@@ -23,19 +22,6 @@ def with_concepts(shards, tiny_encoder, tmp_path_factory):
     return made
 
 
-def copy_of(finished, folder):
-    """The same pipeline over a copy of its run directory."""
-    shutil.copytree(finished.output, folder / "copy")
-    copy = Pipeline(folder, folder / "copy", finished.raw["encoder"], stages=STAGES)
-    copy.raw["input"] = finished.raw["input"]
-    return copy
-
-
-def worked_on(heard):
-    """Names of the steps that did something."""
-    return {name for name, _ in heard.parts} | {report.name for report in heard.steps if "fit" in report.name}
-
-
 def test_every_image_has_names_of_the_vocabulary(with_concepts):
     table = pd.read_parquet(with_concepts.output / "annotations")
     vocabulary = pd.read_csv(with_concepts.output / "artifacts" / "concepts" / "vocabulary.csv")
@@ -46,30 +32,30 @@ def test_every_image_has_names_of_the_vocabulary(with_concepts):
 
 
 def test_a_second_run_does_nothing(with_concepts, tmp_path):
-    copy = copy_of(with_concepts, tmp_path)
+    copy = with_concepts.copied_to(tmp_path)
     assert worked_on(copy.run()) == set()
     assert copy.contents() == with_concepts.contents()
 
 
 @pytest.mark.parametrize("change", ["top_k=2", "scorer=tagger"])
 def test_what_only_the_rows_need_fits_and_embeds_nothing_again(with_concepts, tmp_path, change):
-    copy = copy_of(with_concepts, tmp_path)
+    copy = with_concepts.copied_to(tmp_path)
     assert worked_on(copy.run(f"stages.concepts.{change}")) == {"concepts", "annotations"}
 
 
 def test_what_the_fit_needs_fits_again_and_embeds_nothing(with_concepts, tmp_path):
-    copy = copy_of(with_concepts, tmp_path)
+    copy = with_concepts.copied_to(tmp_path)
     heard = copy.run("stages.concepts.min_documents=5")
     assert worked_on(heard) == {"concepts fit", "concepts", "annotations"}
 
 
 def test_a_threshold_of_labels_fits_nothing_again(with_concepts, tmp_path):
-    copy = copy_of(with_concepts, tmp_path)
+    copy = with_concepts.copied_to(tmp_path)
     assert worked_on(copy.run("stages.noise.clean_below=0.2")) == {"noise", "annotations"}
 
 
 def test_other_noise_options_weigh_pairs_anew(with_concepts, tmp_path):
-    copy = copy_of(with_concepts, tmp_path)
+    copy = with_concepts.copied_to(tmp_path)
     assert "concepts fit" in worked_on(copy.run("stages.noise.rounds=2"))
 
 
@@ -136,7 +122,7 @@ def test_fits_from_a_run_without_concepts_is_input_error(finished, tmp_path):
 
 
 def test_a_vocabulary_file_is_known_by_what_is_in_it(with_concepts, tmp_path):
-    copy = copy_of(with_concepts, tmp_path)
+    copy = with_concepts.copied_to(tmp_path)
     one, two = tmp_path / "one.txt", tmp_path / "two.txt"
     one.write_text("circle\nsquare\n")
     two.write_text("circle\n\nsquare\nCircle\n")

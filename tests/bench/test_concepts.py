@@ -1,7 +1,6 @@
 """`curate bench concepts`: figures by the book, flat records that can be made again."""
 
 import json
-import sys
 import tarfile
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 import yaml
 
 from curate.bench.concepts import METHODS, keywords_of, ranking_figures
-from curate.cli import main
 from tests.conftest import Pipeline
 from tests.corpus import write_shard
 
@@ -45,7 +43,7 @@ def work(tmp_path_factory):
 
 
 @pytest.fixture
-def bench(shards, tiny_encoder, work, tmp_path, monkeypatch, capsys):
+def bench(shards, tiny_encoder, work, tmp_path, curate):
     """Run `curate bench concepts` in this process; returns (exit code, records, stdout, stderr)."""
     pipeline = work / "pipeline.yaml"
     pipeline.write_text(yaml.safe_dump(Pipeline(shards, work / "unused", tiny_encoder, stages=STAGES).raw))
@@ -53,15 +51,8 @@ def bench(shards, tiny_encoder, work, tmp_path, monkeypatch, capsys):
     def call(*arguments, inputs=shards, folder=work):
         answer = tmp_path / "answer.json"
         fixed = ["--input", f"{inputs}/*.tar", "--pipeline", pipeline, "--work", folder / "run", "--json", answer]
-        monkeypatch.setattr(sys, "argv", ["curate", "bench", "concepts", *map(str, [*fixed, *arguments])])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.out + captured.err
-        return code, json.loads(answer.read_text()) if answer.exists() else [], captured.out, captured.err
+        code, out, err = curate("bench", "concepts", *fixed, *arguments)
+        return code, json.loads(answer.read_text()) if answer.exists() else [], out, err
 
     return call
 

@@ -2,14 +2,12 @@
 
 import io
 import json
-import sys
 
 import pytest
 import yaml
 from PIL import Image
 
 from curate.bench.noise import OURS
-from curate.cli import main
 from tests.conftest import Pipeline
 
 RECORD = ("bench", "corpus", "kind", "rate", "seed", "method", "subset", "metric", "value", "unit")
@@ -23,7 +21,7 @@ def work(tmp_path_factory):
 
 
 @pytest.fixture
-def bench(shards, tiny_encoder, work, tmp_path, monkeypatch, capsys):
+def bench(shards, tiny_encoder, work, tmp_path, curate):
     """Run `curate bench noise` in this process; returns (exit code, records, stdout, stderr)."""
     pipeline = work / "pipeline.yaml"
     pipeline.write_text(yaml.safe_dump(Pipeline(shards, work / "unused", tiny_encoder).raw))
@@ -31,15 +29,8 @@ def bench(shards, tiny_encoder, work, tmp_path, monkeypatch, capsys):
     def call(*arguments):
         answer = tmp_path / "answer.json"
         fixed = ["--input", f"{shards}/*.tar", "--pipeline", pipeline, "--work", work / "run", "--json", answer]
-        monkeypatch.setattr(sys, "argv", ["curate", "bench", "noise", *map(str, [*fixed, *arguments])])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.out + captured.err
-        return code, json.loads(answer.read_text()) if answer.exists() else [], captured.out, captured.err
+        code, out, err = curate("bench", "noise", *fixed, *arguments)
+        return code, json.loads(answer.read_text()) if answer.exists() else [], out, err
 
     return call
 
