@@ -15,6 +15,8 @@ MADE_OF_TORCH = {
     "completion/coca.py",
     "models/captioner.py",
     "models/captioner_networks.py",
+    "models/finetune.py",
+    "models/lora.py",
     "models/losses.py",
 }
 HEAVY = {"torch", "ray", "open_clip", "timm", "transformers", "sklearn", "faiss"}
