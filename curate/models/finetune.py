@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -86,6 +86,11 @@ class Hints:
         """Some of the rows."""
         return Hints(*(getattr(self, field.name)[rows] for field in fields(self)))
 
+    @classmethod
+    def joined(cls, pieces: Sequence[Hints]) -> Hints:
+        """The rows of all pieces, in order."""
+        return cls(*(np.concatenate([getattr(each, field.name) for each in pieces]) for field in fields(cls)))
+
     def tensors(self, device: torch.device) -> dict[str, Tensor]:
         """By name, on a device."""
         return {field.name: torch.from_numpy(getattr(self, field.name)).to(device) for field in fields(self)}
@@ -96,7 +101,7 @@ class TrainingBatch:
     """One worker's share of a step.
 
     Attributes:
-        pixels: normalised, float32 [n, 3, side, side].
+        pixels: RGB, uint8 [n, side, side, 3].
         tokens: int64 [n, context].
         hints: of the pairs.
     """
@@ -137,6 +142,7 @@ BatchesFrom: TypeAlias = Callable[[int, int], Iterable[TrainingBatch]]
 
 def finetune(
     model: Any,
+    normalise: Callable[[Tensor], Tensor],
     batches: BatchesFrom,
     steps_per_epoch: int,
     options: FinetuneOptions,
@@ -150,6 +156,7 @@ def finetune(
 
     Args:
         model: an open_clip CLIP in float32, on the device it is to be trained on; changed in place.
+        normalise: pixels as `TrainingBatch` has them, on the model's device, to what the model takes.
         batches: batches of an epoch from a step on, the same ones every time.
         steps_per_epoch: how many there are.
         options: how.
@@ -159,7 +166,7 @@ def finetune(
     Raises:
         CurateError: the loss is not finite; or the checkpoint is of another training.
     """
-    training = _Training(model, steps_per_epoch * options.epochs, options, autocast)
+    training = _Training(model, normalise, steps_per_epoch * options.epochs, options, autocast)
     training.restore(checkpoints.load())
     first = training.step
     for epoch in range(first // steps_per_epoch, options.epochs):
@@ -178,8 +185,16 @@ def finetune(
 class _Training:
     """A model, its optimiser and how far they have come."""
 
-    def __init__(self, model: Any, total: int, options: FinetuneOptions, autocast: torch.dtype | None) -> None:
-        self.model, self.total, self.options, self.autocast = model, total, options, autocast
+    def __init__(
+        self,
+        model: Any,
+        normalise: Callable[[Tensor], Tensor],
+        total: int,
+        options: FinetuneOptions,
+        autocast: torch.dtype | None,
+    ) -> None:
+        self.model, self.normalise, self.total = model, normalise, total
+        self.options, self.autocast = options, autocast
         self.step = 0
         self.losses: list[float] = []
         if options.trainable == "lora":
@@ -207,7 +222,8 @@ class _Training:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            image, text, scale = self.forward(batch.pixels.to(self.device), batch.tokens.to(self.device))[:3]
+            pixels = self.normalise(batch.pixels.to(self.device))
+            image, text, scale = self.forward(pixels, batch.tokens.to(self.device))[:3]
         hints = {name: _gathered(hint) for name, hint in batch.hints.tensors(self.device).items()}
         image, text = (_gathered_with_gradient(rows.float()) for rows in (image, text))
         loss = batch_loss(self.options.loss, image, text, scale, hints)

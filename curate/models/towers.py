@@ -231,6 +231,41 @@ def build_coca(files: ModelFiles, precision: str, device: str) -> CocaModel:
     return CocaModel(model, _open_clip_tokenizer(files), _preprocess(model, files))
 
 
+@dataclass(frozen=True)
+class TrainableTowers:
+    """An open_clip model that can be trained, in float32.
+
+    Attributes:
+        model: takes normalised pixels and tokens, gives unit rows of both and 1 / temperature.
+        tokenizer: texts -> int64 [n, context].
+        normalise: uint8 [n, side, side, 3] on the model's device -> float32 [n, 3, side, side].
+    """
+
+    model: Any
+    tokenizer: Callable[[list[str]], torch.Tensor]
+    normalise: Callable[[torch.Tensor], torch.Tensor]
+
+
+def build_trainable_towers(files: ModelFiles, device: str) -> TrainableTowers:
+    """Load a pair of towers to be trained.
+
+    Raises:
+        InputError: they are no open_clip model of two towers, or config and checkpoint do not fit.
+    """
+    import torch
+
+    if files.model == OFFLINE or "multimodal_cfg" in files.config.get("model_cfg", {}):
+        raise InputError(
+            f"refine.trainable: {files.model} is no open_clip model of an image and a text tower, which alone can be "
+            "trained as a whole. Set refine.trainable: heads, or another encoder.model."
+        )
+    model = _open_clip_model(files, "fp32", device)
+    scale, shift = _scale_and_shift(_preprocess(model, files), device)
+    return TrainableTowers(
+        model, _open_clip_tokenizer(files), lambda pixels: _normalised(pixels, scale, shift, torch.float32)
+    )
+
+
 def _open_clip_model(files: ModelFiles, precision: str, device: str) -> Any:
     """The model with its weights, in eval mode.
 

@@ -44,6 +44,14 @@ def small_clip():
     return open_clip.CLIP(**json.loads(json.dumps(CONFIG)))
 
 
+def normalise(pixels):
+    return pixels.permute(0, 3, 1, 2).float() / 80
+
+
+def train(batches, options, checkpoints):
+    return finetune(small_clip(), normalise, batches, STEPS, options, checkpoints)
+
+
 def hints(rows, noise_prob=0.0):
     noise = np.full(rows, noise_prob, np.float32)
     own = np.arange(rows, dtype=np.int64)
@@ -55,8 +63,8 @@ def batches(epoch, start, rows=slice(None)):
     for step in range(start, STEPS):
         generator = torch.Generator().manual_seed(100 * epoch + step)
         colours = torch.randperm(16, generator=generator)[:8]
-        pixels = torch.zeros(8, 3, 16, 16)
-        pixels[torch.arange(8), colours % 3] = ((colours + 1) / 8)[:, None, None]
+        pixels = torch.zeros(8, 16, 16, 3, dtype=torch.uint8)
+        pixels[torch.arange(8), :, :, colours % 3] = (10 * (colours + 1)).to(torch.uint8)[:, None, None]
         tokens = torch.zeros(8, 6, dtype=torch.long)
         tokens[:, 0], tokens[:, 1], tokens[:, 2] = 1, 2 + colours, 31
         yield TrainingBatch(pixels[rows], tokens[rows], hints(8).take(np.arange(8)[rows]))
@@ -66,7 +74,7 @@ def batches(epoch, start, rows=slice(None)):
 @pytest.mark.parametrize("trainable", ["full", "lora"])
 def test_every_loss_goes_down(loss, trainable):
     options = replace(OPTIONS, loss=loss, trainable=trainable, epochs=12, learning_rate=1e-2)
-    trained = finetune(small_clip(), batches, STEPS, options, Kept())
+    trained = train(batches, options, Kept())
     assert len(trained.epoch_losses) == 12
     assert trained.epoch_losses[-1] < 0.9 * trained.epoch_losses[0]
     assert set(trained.weights) == set(small_clip().state_dict())
@@ -76,51 +84,47 @@ def test_every_loss_goes_down(loss, trainable):
 @pytest.mark.parametrize("deaths", [1, 3, 5])
 def test_killed_and_resumed_it_has_the_same_weights(trainable, deaths):
     options = replace(OPTIONS, trainable=trainable)
-    undisturbed = finetune(small_clip(), batches, STEPS, options, Kept())
+    undisturbed = train(batches, options, Kept())
     kept = Kept(deaths)
     with pytest.raises(KeyboardInterrupt):
-        finetune(small_clip(), batches, STEPS, options, kept)
+        train(batches, options, kept)
     kept.left = None
-    resumed = finetune(small_clip(), batches, STEPS, options, kept)
+    resumed = train(batches, options, kept)
     assert resumed.epoch_losses == undisturbed.epoch_losses
     assert all(torch.equal(weight, undisturbed.weights[name]) for name, weight in resumed.weights.items())
 
 
 def test_a_finished_training_is_not_done_again():
     kept = Kept()
-    first = finetune(small_clip(), batches, STEPS, OPTIONS, kept)
+    first = train(batches, OPTIONS, kept)
 
     def none_left(epoch, start):
         raise AssertionError("no step is left")
 
-    again = finetune(small_clip(), none_left, STEPS, OPTIONS, kept)
+    again = train(none_left, OPTIONS, kept)
     assert all(torch.equal(weight, first.weights[name]) for name, weight in again.weights.items())
 
 
 def test_a_checkpoint_of_another_training_is_refused():
     kept = Kept()
-    finetune(small_clip(), batches, STEPS, replace(OPTIONS, trainable="lora"), kept)
+    train(batches, replace(OPTIONS, trainable="lora"), kept)
     with pytest.raises(CurateError, match="does not fit"):
-        finetune(small_clip(), batches, STEPS, OPTIONS, kept)
+        train(batches, OPTIONS, kept)
     kept.state = b"\x08\x00\x00\x00\x00\x00\x00\x00not json"
     with pytest.raises(CurateError, match="cannot be read"):
-        finetune(small_clip(), batches, STEPS, OPTIONS, kept)
+        train(batches, OPTIONS, kept)
 
 
 def test_a_loss_that_is_no_number_stops_the_training():
-    def broken(epoch, start):
-        for batch in batches(epoch, start):
-            yield replace(batch, pixels=batch.pixels * torch.nan)
-
     with pytest.raises(CurateError, match="learning_rate"):
-        finetune(small_clip(), broken, STEPS, OPTIONS, Kept())
+        finetune(small_clip(), lambda pixels: normalise(pixels) * torch.nan, batches, STEPS, OPTIONS, Kept())
 
 
 def worker(rank, world, address, queue):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
     share = slice(rank * 8 // world, (rank + 1) * 8 // world)
-    trained = finetune(small_clip(), lambda epoch, start: batches(epoch, start, share), STEPS, OPTIONS, Kept())
+    trained = train(lambda epoch, start: batches(epoch, start, share), OPTIONS, Kept())
     if rank == 0:
         queue.put({name: weight.numpy() for name, weight in trained.weights.items()})
     torch.distributed.destroy_process_group()
@@ -128,15 +132,17 @@ def worker(rank, world, address, queue):
 
 def test_two_workers_that_share_a_batch_train_what_one_does(tmp_path):
     context = torch.multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
+    queue = context.Queue()
     workers = [context.Process(target=worker, args=(rank, 2, f"file://{tmp_path}/meet", queue)) for rank in range(2)]
     for process in workers:
         process.start()
-    shared = queue.get()
-    for process in workers:
-        process.join(60)
-        assert process.exitcode == 0
-    alone = finetune(small_clip(), batches, STEPS, OPTIONS, Kept()).weights
+    try:
+        shared = queue.get(timeout=240)
+    finally:
+        for process in workers:
+            process.kill()
+            process.join()
+    alone = train(batches, OPTIONS, Kept()).weights
     start = small_clip().state_dict()
     moved = max(float((alone[name] - start[name]).abs().max()) for name in alone)
     apart = max(float(np.abs(alone[name].numpy() - shared[name]).max()) for name in alone)
