@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -48,11 +49,15 @@ from curate.steps import (
     write_artifact,
 )
 from curate.store import RunStore
+from curate.training import TrainWork
 
 log = logging.getLogger(__name__)
 
 REACH_SECONDS = 5.0
 """How long a cluster has to accept a connection."""
+TRAIN_RETRIES = 3
+"""How often workers of a training may die."""
+_TRAIN_ERROR = "_state/training-error.json"
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,10 @@ class Runner(Protocol):
 
     def run(self, work: PartWork, tasks: Sequence[PartTask], store: RunStore) -> Iterator[PartReport]:
         """Carry out a step's tasks, in any order. One that fails with a CurateError yields a report with its error."""
+        ...
+
+    def train(self, work: TrainWork) -> None:
+        """Train towers; goes on from the checkpoint of a training that was interrupted."""
         ...
 
 
@@ -284,6 +293,10 @@ class LocalRunner:
                 for future in futures:
                     future.cancel()
 
+    def train(self, work: TrainWork) -> None:
+        """See Runner."""
+        work.train()
+
 
 def _as_finished(futures: Sequence[Future[PartReport]]) -> Iterator[PartReport]:
     waiting = set(futures)
@@ -382,6 +395,35 @@ class RayRunner:
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for row in batch.to_pylist():
                     yield PartReport(**row)
+
+    def train(self, work: TrainWork) -> None:
+        """See Runner. Ray Train: one worker for each GPU, or one on a CPU, whose weights are the local runner's.
+
+        Raises:
+            InputError: the cluster has no GPU and the towers are planned for one.
+        """
+        workers, _ = self.model_workers(work.spec.device, self._most_trainers(work.spec.device))
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        with tempfile.TemporaryDirectory() as folder, _ray_failures(self._ray):
+            trainer = TorchTrainer(
+                _train_worker,
+                train_loop_config={"work": work},
+                scaling_config=ScalingConfig(num_workers=workers, use_gpu=work.spec.device == "cuda"),
+                # A worker that dies begins again where its checkpoint is.
+                run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=TRAIN_RETRIES)),
+            )
+            store = RunStore(work.run)
+            store.delete(_TRAIN_ERROR)
+            trainer.fit()
+            error = store.read_json(_TRAIN_ERROR)
+        if error is not None:
+            raise CurateError(error)
+
+    @staticmethod
+    def _most_trainers(device: str) -> int:
+        return 1 if device == "cpu" else sys.maxsize
 
     def _cpus(self) -> int:
         return int(self._ray.cluster_resources().get("CPU", 0))
@@ -500,6 +542,19 @@ def _last_line(error: BaseException) -> str:
 
 def _index_shard(source: Source, shard: Shard) -> ShardIndex:
     return source.index(shard)
+
+
+def _train_worker(config: dict[str, Any]) -> None:
+    """What Ray Train runs in every worker. An error that another try would meet again is told, not raised."""
+    import ray.train
+
+    threadpool_limits(1)
+    context = ray.train.get_context()
+    work: TrainWork = config["work"]
+    try:
+        work.train(context.get_world_rank(), context.get_world_size())
+    except CurateError as failure:
+        RunStore(work.run).write_json(_TRAIN_ERROR, str(failure))
 
 
 class _Worker:

@@ -1,11 +1,15 @@
 """The Ray runner: the same bytes as the local one, and a refusal with the arithmetic where it cannot be scheduled."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from curate.errors import CurateError, InputError
 from curate.run import RayRunner, share_out
 from tests.conftest import Pipeline
 from tests.test_run import noise_by_key, shuffled_corpus
+from tests.test_training import training_of, weights
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +90,17 @@ def test_ray_finds_the_same_concepts(finished, ray_runner, tmp_path):
         runs.append(run.contents())
     assert runs[0] == runs[1]
     assert any(name.startswith("concepts/") for name in runs[0])
+
+
+def test_ray_train_leaves_the_weights_that_a_training_here_leaves(finished, ray_runner, tmp_path):
+    work = training_of(finished.copied_to(tmp_path))
+    ray_runner.train(work)
+    other = replace(work, folder="artifacts/here")
+    other.train()
+    theirs, ours = weights(work), weights(other)
+    assert all(torch.equal(weight, ours[name]) for name, weight in theirs.items())
+
+
+def test_ray_train_says_why_it_cannot_train(finished, ray_runner, tmp_path):
+    with pytest.raises(CurateError, match="too few"):
+        ray_runner.train(replace(training_of(finished.copied_to(tmp_path)), trusted_below=0.0))

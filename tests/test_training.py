@@ -23,7 +23,10 @@ OPTIONS = FinetuneOptions(epochs=2, batch_size=16, learning_rate=1e-3, checkpoin
 @pytest.fixture
 def work(finished, tmp_path):
     """A training over a copy of a finished run."""
-    copy = finished.copied_to(tmp_path)
+    return training_of(finished.copied_to(tmp_path))
+
+
+def training_of(copy):
     plan = make_plan(copy.config(), LocalRunner(2).index)
     embed = next(step.work for step in plan.steps if isinstance(getattr(step, "work", None), EmbedWork))
     return TrainWork(
