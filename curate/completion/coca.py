@@ -32,12 +32,14 @@ class Coca:
         encode: the run's text tower.
         concepts: names in the prompt, at most.
         longest: tokens written after the prompt, at most.
+        threads: torch threads in the calling thread.
     """
 
     coca: CocaModel
     encode: Encode
     concepts: int = 3
     longest: int = 24
+    threads: int = 1
 
     def __call__(self, pictures: Pictures) -> Written:
         """See `Decoder`.
@@ -50,6 +52,8 @@ class Coca:
         if pixels is None or pixels.shape[1:] != (side, side, 3):
             held = "none" if pixels is None else f"{pixels.shape[1]} x {pixels.shape[2]}"
             raise InputError(f"caption.decoder: coca needs pictures of {side} x {side} pixels; it got {held}")
+        # The thread count belongs to the calling thread, and decides on the last bits.
+        torch.set_num_threads(self.threads)
         captions: list[str] = []
         for start in range(0, len(pictures), BATCH):
             part = slice(start, min(start + BATCH, len(pictures)))

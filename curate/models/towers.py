@@ -220,13 +220,14 @@ class CocaModel:
 def build_coca(files: ModelFiles, precision: str, device: str) -> CocaModel:
     """Load a model that writes captions.
 
+    Args:
+        files: of a model that was asked for in the section COCA.
+        precision: fp32, bf16 or fp16.
+        device: cpu or cuda.
+
     Raises:
-        InputError: it is no CoCa, or config and checkpoint do not fit.
+        InputError: config and checkpoint do not fit.
     """
-    if "multimodal_cfg" not in files.config.get("model_cfg", {}):
-        raise InputError(
-            f"caption.model: {files.model} has no text decoder. Give an open_clip CoCa model, such as coca_ViT-B-32."
-        )
     model = _open_clip_model(files, precision, device)
     return CocaModel(model, _open_clip_tokenizer(files), _preprocess(model, files))
 
@@ -251,7 +252,9 @@ def _open_clip_model(files: ModelFiles, precision: str, device: str) -> Any:
     try:
         model = kind(**config, cast_dtype=open_clip.get_cast_dtype(precision))
     except (TypeError, AssertionError, RuntimeError, ValueError) as error:
-        raise InputError(f"encoder.model: open_clip cannot build {files.model} from its config: {error}") from error
+        raise InputError(
+            f"{files.section.key}.model: open_clip cannot build {files.model} from its config: {error}"
+        ) from error
     _load_weights(model, files)
     if precision != "fp32":
         _lower_precision(model, _dtype(precision), "timm_model_name" in config["vision_cfg"])
@@ -268,7 +271,9 @@ def _load_weights(model: Any, files: ModelFiles) -> None:
         open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
     except (RuntimeError, KeyError, AttributeError, StopIteration) as error:
         problem = "\n".join(line[:300] for line in str(error).splitlines()[:4])
-        raise InputError(f"encoder.pretrained: the checkpoint does not fit {files.model}: {problem}") from error
+        raise InputError(
+            f"{files.section.key}.pretrained: {path}: this checkpoint does not fit {files.model}: {problem}"
+        ) from error
 
 
 def _lower_precision(model: Any, dtype: torch.dtype, timm_images: bool) -> None:
@@ -292,7 +297,7 @@ def _preprocess(model: Any, files: ModelFiles) -> dict[str, Any]:
     height, width = size if isinstance(size, tuple | list) else (size, size)
     if height != width:
         raise InputError(
-            f"encoder.model: {files.model} takes images of {width} x {height}; only squares are supported"
+            f"{files.section.key}.model: {files.model} takes images of {width} x {height}; only squares are supported"
         )
     merged: dict[str, Any] = merge_preprocess_dict(PreprocessCfg(), files.config.get("preprocess_cfg", {}))
     return {**merged, "size": int(height)}
@@ -407,6 +412,6 @@ def _open_clip_tokenizer(files: ModelFiles) -> Callable[..., torch.Tensor]:
     try:
         tokenizer = HFTokenizer(source, local_files_only=True, **shared)
     except OSError:
-        weights.require_hub(f"the tokenizer {name}")
+        weights.require_hub(f"the tokenizer {name}", files.section)
         tokenizer = HFTokenizer(source, **shared)
     return tokenizer

@@ -18,7 +18,7 @@ import pytest
 
 from curate.errors import CurateError, InputError
 from curate.models import encoder as encoder_module
-from curate.models import weights
+from curate.models import numerics, weights
 from curate.models.encoder import (
     Encoder,
     EncoderOptions,
@@ -155,7 +155,7 @@ def test_resolving_leaves_the_drivers_torch_threads_alone(
 ) -> None:
     import torch
 
-    monkeypatch.setattr(encoder_module, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(numerics, "cpu_has_bf16", lambda: True)
     torch.set_num_threads(2)
     resolve_encoder(dataclasses.replace(options, precision="auto"))
     assert torch.get_num_threads() == 2
@@ -337,7 +337,7 @@ def test_a_tag_is_taken_from_the_local_cache(
 
 
 def test_weights_trained_with_quick_gelu_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "_fetch", lambda name, tag, tag_cfg: Path("unused"))
+    monkeypatch.setattr(weights, "_fetch", lambda name, tag, tag_cfg, section: Path("unused"))
     assert weights.locate("ViT-B-32", "openai").config["model_cfg"]["quick_gelu"] is True
     assert weights.locate("ViT-B-32", "laion2b_s34b_b79k").config["model_cfg"]["quick_gelu"] is False
 
@@ -365,9 +365,9 @@ def test_the_offline_towers_without_their_extra(monkeypatch: pytest.MonkeyPatch)
 def test_a_worker_that_cannot_honour_the_spec_says_so(
     options: EncoderOptions, spec: EncoderSpec, changes: dict, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoder_module, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(numerics, "cpu_has_bf16", lambda: False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(CurateError, match=f"cannot encode as planned.*{message}"):
+    with pytest.raises(CurateError, match=f"cannot run tiny as planned.*{message}"):
         load_encoder(options, dataclasses.replace(spec, **changes))
 
 
@@ -375,7 +375,7 @@ def test_a_worker_that_cannot_honour_the_spec_says_so(
 def test_bf16_is_chosen_only_if_the_embeddings_agree(
     options: EncoderOptions, monkeypatch: pytest.MonkeyPatch, needed: float, chosen: str
 ) -> None:
-    monkeypatch.setattr(encoder_module, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(numerics, "cpu_has_bf16", lambda: True)
     monkeypatch.setattr(encoder_module, "MIN_COSINE", needed)
     asked = dataclasses.replace(options, precision="auto")
     spec = resolve_encoder(asked)
