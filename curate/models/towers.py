@@ -210,11 +210,28 @@ def _open_clip_towers(files: ModelFiles, precision: str, device: str) -> Towers:
 
 @dataclass(frozen=True)
 class CocaModel:
-    """An open_clip CoCa model, its tokenizer (texts -> int64 [n, context]) and how its images are prepared."""
+    """An open_clip CoCa model.
+
+    Attributes:
+        model: with its weights, in eval mode.
+        tokenizer: CLIP's; texts -> int64 [n, context].
+        preprocess: how its images are prepared, keys of open_clip's PreprocessCfg.
+        precision: fp32, bf16 or fp16.
+        device: cpu or cuda.
+    """
 
     model: Any
     tokenizer: Any
     preprocess: Mapping[str, Any]
+    precision: str
+    device: str
+
+    def encode_images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """uint8 [n, h, w, 3], RGB -> latent [n, dim] and what the text decoder looks at [n, queries, width]."""
+        scale, shift = _scale_and_shift(self.preprocess, self.device)
+        prepared = _normalised(pixels.to(self.device), scale, shift, _dtype(self.precision))
+        latent, seen = self.model._encode_image(prepared)
+        return latent, seen
 
 
 def build_coca(files: ModelFiles, precision: str, device: str) -> CocaModel:
@@ -229,7 +246,7 @@ def build_coca(files: ModelFiles, precision: str, device: str) -> CocaModel:
         InputError: config and checkpoint do not fit.
     """
     model = _open_clip_model(files, precision, device)
-    return CocaModel(model, _open_clip_tokenizer(files), _preprocess(model, files))
+    return CocaModel(model, _open_clip_tokenizer(files), _preprocess(model, files), precision, device)
 
 
 def _open_clip_model(files: ModelFiles, precision: str, device: str) -> Any:
@@ -257,7 +274,7 @@ def _open_clip_model(files: ModelFiles, precision: str, device: str) -> Any:
         ) from error
     _load_weights(model, files)
     if precision != "fp32":
-        _lower_precision(model, _dtype(precision), "timm_model_name" in config["vision_cfg"])
+        _lower_precision(model, _dtype(precision), "timm_model_name" in config["vision_cfg"] or kind is open_clip.CoCa)
     return model.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
 
 
@@ -276,12 +293,19 @@ def _load_weights(model: Any, files: ModelFiles) -> None:
         ) from error
 
 
-def _lower_precision(model: Any, dtype: torch.dtype, timm_images: bool) -> None:
-    """As open_clip.create_model does: layer norms stay in float32."""
+def _lower_precision(model: Any, dtype: torch.dtype, whole: bool) -> None:
+    """As open_clip.create_model does: layer norms stay in float32.
+
+    Args:
+        model: an open_clip model.
+        dtype: of its weights.
+        whole: all weights are lowered. open_clip's own choice of weights knows nothing of timm's towers, and misses
+            the queries of CoCa's poolers.
+    """
     import open_clip
     from open_clip.transformer import LayerNormFp32
 
-    if not timm_images:
+    if not whole:
         open_clip.convert_weights_to_lp(model, dtype=dtype)
         return
     model.to(dtype=dtype)
