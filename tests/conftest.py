@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -13,7 +14,7 @@ from curate.config import parse_config
 from curate.plan import make_plan
 from curate.run import LocalRunner, execute
 from tests.corpus import write_corpus
-from tests.tiny import tiny_model
+from tests.tiny import tiny_coca, tiny_model
 
 
 class SilentProgress:
@@ -101,6 +102,27 @@ def pipeline(shards, tiny_encoder, tmp_path):
 def finished(shards, tiny_encoder, tmp_path_factory):
     """A finished run. Read only: copy it to change it."""
     made = Pipeline(shards, tmp_path_factory.mktemp("finished") / "run", tiny_encoder)
+    made.run()
+    return made
+
+
+@pytest.fixture(scope="session")
+def with_coca(finished, tmp_path_factory):
+    """A finished run whose doubtful captions a tiny CoCa wrote. Read only: copy it to change it."""
+    folder = tmp_path_factory.mktemp("coca")
+    options = tiny_coca(folder / "model")
+    noise = pd.read_parquet(finished.output / "annotations").noise_prob
+    caption = {
+        "when": "noise_rank > 0.3",
+        "decoder": "coca",
+        "coca": {"model": options.model, "pretrained": options.pretrained, "longest": options.longest},
+        # A part of the corpus is trusted; what random weights write can be accepted.
+        "trusted_below": float(noise.quantile(0.6)),
+        "margin": 0,
+        "accept_quantile": 0,
+    }
+    made = finished.copied_to(folder)
+    made.raw["stages"] = [*finished.raw["stages"], {"concepts": {"min_documents": 2}}, {"caption": caption}]
     made.run()
     return made
 

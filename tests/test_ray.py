@@ -86,3 +86,12 @@ def test_ray_finds_the_same_concepts(finished, ray_runner, tmp_path):
         runs.append(run.contents())
     assert runs[0] == runs[1]
     assert any(name.startswith("concepts/") for name in runs[0])
+
+
+def test_ray_writes_the_same_captions_with_a_checkpoint(with_coca, ray_runner, tmp_path):
+    copy = with_coca.copied_to(tmp_path)
+    for number in (0, 1, 6):
+        (copy.output / "caption" / f"part-{number:08d}.parquet").unlink()
+    heard = copy.run(runner=ray_runner)
+    assert sorted(heard.parts) == [("caption", 0), ("caption", 1), ("caption", 6)]
+    assert copy.contents() == with_coca.contents()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -283,14 +283,26 @@ def _load_weights(model: Any, files: ModelFiles) -> None:
 
     path = files.weights[0]
     # open_clip falls back to an unrestricted torch.load in some cases; a file that passes here leaves it no cause.
-    weights.read_state_dict(path)
+    found = weights.read_state_dict(path)
     try:
         open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
     except (RuntimeError, KeyError, AttributeError, StopIteration) as error:
-        problem = "\n".join(line[:300] for line in str(error).splitlines()[:4])
         raise InputError(
-            f"{files.section.key}.pretrained: {path}: this checkpoint does not fit {files.model}: {problem}"
+            f"{files.section.key}.pretrained: {path}: this checkpoint does not fit {files.model}: "
+            f"{_misfit(set(model.state_dict()), set(found), error)}"
         ) from error
+
+
+def _misfit(wanted: set[str], found: set[str], error: Exception) -> str:
+    """Which weights are missing or unexpected; where all names are right, what open_clip says."""
+    found = {name.removeprefix("module.") for name in found}
+    differing = {"missing": sorted(wanted - found), "unexpected": sorted(found - wanted)}
+    told = [f"{what}: {_first_few(names)}" for what, names in differing.items() if names]
+    return "; ".join(told) or "\n".join(line[:300] for line in str(error).splitlines()[:4])
+
+
+def _first_few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _lower_precision(model: Any, dtype: torch.dtype, whole: bool) -> None:

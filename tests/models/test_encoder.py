@@ -27,8 +27,17 @@ from curate.models.encoder import (
     load_encoder,
     resolve_encoder,
 )
-from curate.models.towers import Towers
-from tests.tiny import BATCH_SIZE, EMBED_DIM, IMAGE_SIZE, MODEL_CONFIG, PREPROCESS_CONFIG, tiny_model
+from curate.models.towers import Towers, build_towers
+from tests.tiny import (
+    BATCH_SIZE,
+    COCA_IMAGE_SIZE,
+    EMBED_DIM,
+    IMAGE_SIZE,
+    MODEL_CONFIG,
+    PREPROCESS_CONFIG,
+    tiny_coca,
+    tiny_model,
+)
 
 CAPTIONS = ["a dog", "two red bicycles", "a dog", "word " * 14, "word " * 40, "word " * 200, "été 2004 🚲", "a cat"]
 
@@ -195,6 +204,19 @@ def test_importing_stays_light() -> None:
     code = f"import sys, {modules}; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_towers_of_a_coca_run_in_lower_precisions(tmp_path: Path, precision: str) -> None:
+    coca = tiny_coca(tmp_path)
+    options = EncoderOptions(coca.model, coca.pretrained, "fp32", "cpu", BATCH_SIZE)
+    spec = resolve_encoder(options)
+    full = load_encoder(options, spec)
+    files = weights.locate(coca.model, coca.pretrained)
+    lower = Encoder(build_towers(files, precision, "cpu"), dataclasses.replace(spec, precision=precision))
+    pixels = some_pixels(5, COCA_IMAGE_SIZE)
+    assert cosines(lower.encode_images(pixels), full.encode_images(pixels)).min() > 0.99
+    assert cosines(lower.encode_texts(CAPTIONS), full.encode_texts(CAPTIONS)).min() > 0.99
 
 
 # Where the model and its weights come from.
