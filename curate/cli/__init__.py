@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from curate.cli import bench, data, export, look, run
+from curate.cli import bench, data, export, inspect, look, run
 from curate.cli.shared import err
 from curate.errors import CurateError, InputError
 
@@ -20,7 +20,7 @@ app = typer.Typer(
 )
 app.command()(run.run)
 app.command()(run.plan)
-app.command()(look.inspect)
+app.command()(inspect.inspect)
 app.command()(look.report)
 app.command()(export.export)
 app.command()(look.doctor)
