@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.ranking import ORDERS, BestRows, at_random, from_boundary, from_noisiest, unscored_last
@@ -29,6 +29,7 @@ def best(cost, size, *tables, **more):
     return [row["row_id"] for row in rows.rows]
 
 
+@settings(deadline=None)
 @given(PAIRS, st.integers(0, 8), st.integers(0, 30), st.sampled_from(list(ORDERS)), st.booleans())
 def test_where_the_parts_are_cut_changes_nothing(pairs, size, cut, order, once):
     table = table_of(pairs)

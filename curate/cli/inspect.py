@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from curate.cli.shared import JsonFile, RunDirectory, TruthFile, make_empty_folder, out, pipeline_of, write_json
+from curate.cli.shared import (
+    JsonFile,
+    RunDirectory,
+    TruthFile,
+    harmless,
+    make_empty_folder,
+    out,
+    pipeline_of,
+    write_json,
+)
 from curate.cli.show import (
     print_completion,
     print_completion_counts,
@@ -74,13 +83,13 @@ def inspect(
     pairs, order = PairFilter(status, where), _order(top)
     store = RunStore(run_directory)
     figures = None if truth is None else judge(store, truth).to_json()
-    shelf = _Shelf(store, pictures, pipeline)
+    reader = _PictureReader(store, pictures, pipeline)
     if key is not None:
-        answer = _show_pair(store, key, shelf)
+        answer = _show_pair(store, key, reader)
     elif completions is not None:
-        answer = _show_completions(store, completions, pairs, order, seed, shelf)
+        answer = _show_completions(store, completions, pairs, order, seed, reader)
     else:
-        answer = _show_summary(store, count, order or "noisy", pairs, shelf)
+        answer = _show_summary(store, count, order or "noisy", pairs, reader)
     if figures is not None:
         print_facts("against the truth", figures)
         answer = {**answer, "truth": figures}
@@ -99,11 +108,11 @@ def _order(top: str | None) -> Order | None:
     return orders[top]
 
 
-def _show_pair(store: RunStore, key: str, shelf: _Shelf) -> dict[str, Any]:
+def _show_pair(store: RunStore, key: str, reader: _PictureReader) -> dict[str, Any]:
     from curate.summary import find_pairs
 
     pairs = find_pairs(store, key)
-    pictures = shelf.pictures([pair["row_id"] for pair in pairs])
+    pictures = reader.pictures_of([pair["row_id"] for pair in pairs])
     for pair in pairs:
         pictures.show(pair["row_id"])
         print_pair(pair, pictures.files.get(pair["row_id"]))
@@ -111,12 +120,12 @@ def _show_pair(store: RunStore, key: str, shelf: _Shelf) -> dict[str, Any]:
 
 
 def _show_completions(
-    store: RunStore, count: int, pairs: PairFilter, order: Order | None, seed: int, shelf: _Shelf
+    store: RunStore, count: int, pairs: PairFilter, order: Order | None, seed: int, reader: _PictureReader
 ) -> dict[str, Any]:
     from curate.completion.examples import completion_examples
 
     examples = completion_examples(store, count, pairs, order, seed)
-    pictures = shelf.pictures([example.row_id for example in examples.shown])
+    pictures = reader.pictures_of([example.row_id for example in examples.shown])
     print_completion_counts(out, examples)
     if examples.shown:
         print_completion_heads(out)
@@ -126,11 +135,15 @@ def _show_completions(
     return {"completions": examples.to_json(), **pictures.to_json()}
 
 
-def _show_summary(store: RunStore, count: int, order: Order, pairs: PairFilter, shelf: _Shelf) -> dict[str, Any]:
+def _show_summary(
+    store: RunStore, count: int, order: Order, pairs: PairFilter, reader: _PictureReader
+) -> dict[str, Any]:
     from curate.summary import summarize
 
     summary = summarize(store, count, order, pairs)
-    pictures = shelf.pictures([pair.row_id for pair in summary.shown]) if shelf.folder else _Pictures({}, {}, None)
+    pictures = (
+        reader.pictures_of([pair.row_id for pair in summary.shown]) if reader.folder else _Pictures({}, {}, None)
+    )
     print_counts(out, summary)
     print_histogram(out, summary.histogram)
     print_shown(out, summary, pictures.files)
@@ -156,35 +169,28 @@ class _Pictures:
 
 
 @dataclass(frozen=True)
-class _Shelf:
+class _PictureReader:
     """Where pictures come from, and the folder they go to if they are asked for as files."""
 
     store: RunStore
     folder: Path | None
     pipeline: Path | None
 
-    def pictures(self, row_ids: Sequence[str]) -> _Pictures:
+    def pictures_of(self, row_ids: Sequence[str]) -> _Pictures:
         """Those of the pairs that have a readable one; nothing is read where nobody would see it."""
         from curate.terminal_pictures import picture_protocol
 
         protocol = picture_protocol(os.environ) if out.is_terminal else None
-        files: dict[str, Path] = {}
         if self.folder is not None:
             make_empty_folder("--pictures", self.folder)
             jpegs = self._read(row_ids, PICTURE_FILE_PIXELS)
-            width = len(str(len(row_ids)))
-            for number, row_id in enumerate(row_ids, start=1):
-                if row_id in jpegs:
-                    # Keys come from strangers: they are no names of files.
-                    files[row_id] = self.folder / f"{number:0{width}d}.jpg"
-                    files[row_id].write_bytes(jpegs[row_id])
-            return _Pictures(jpegs, files, protocol)
+            return _Pictures(jpegs, _write_pictures(self.folder, row_ids, jpegs), protocol)
         if protocol is None:
             return _Pictures({}, {}, None)
         try:
             return _Pictures(self._read(row_ids, PICTURE_TERMINAL_PIXELS), {}, protocol)
         except (CurateError, OSError) as error:
-            out.print(f"no pictures: {error}", markup=False, soft_wrap=True)
+            out.print(f"no pictures: {harmless(str(error))}", markup=False, soft_wrap=True)
             return _Pictures({}, {}, None)
 
     def _read(self, row_ids: Sequence[str], side: int) -> dict[str, bytes]:
@@ -195,3 +201,13 @@ class _Shelf:
         config = pipeline_of(self.store, self.pipeline)
         source = open_source(source_options(config))
         return thumbnails(self.store, source, row_ids, config.input.max_image_pixels, side)
+
+
+def _write_pictures(folder: Path, row_ids: Sequence[str], jpegs: Mapping[str, bytes]) -> dict[str, Path]:
+    """Numbered as the pairs are shown: keys come from strangers, they are no names of files."""
+    digits = len(str(len(row_ids)))
+    numbered = {row_id: folder / f"{number:0{digits}d}.jpg" for number, row_id in enumerate(row_ids, start=1)}
+    files = {row_id: file for row_id, file in numbered.items() if row_id in jpegs}
+    for row_id, file in files.items():
+        file.write_bytes(jpegs[row_id])
+    return files

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from curate.cli.shared import duration, harmless, one_line, out, percentage
-from curate.completion.merge import Piece
+from curate.completion.merge import BELIEVED_SOURCES, Piece
 
 if TYPE_CHECKING:
     from curate.completion.examples import CompletionExample, CompletionExamples
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 ORDER_TITLES = {"noisy": "most suspicious", "clean": "least suspicious", "boundary": "on the boundary"}
 BARS = {"clean": ("░", "green"), "uncertain": ("▒", "yellow"), "noisy": ("█", "red")}
 LONGEST_BAR = 60
-COMPLETION_HEADS = ["picture", "original, concepts", "completed"]
 LONGEST_CAPTION = 400
 SHOWN_CONCEPTS = 6
 WIDE = 120
@@ -123,19 +122,20 @@ def print_completion_counts(console: Console, examples: CompletionExamples) -> N
     if not examples.sources:
         console.print("none of these pictures got a synthetic caption")
         return
-    believed = {name: count for name, count in examples.sources.items() if name != "original"}
-    kept = examples.sources.get("original", 0)
+    believed = {name: count for name, count in examples.sources.items() if name in BELIEVED_SOURCES}
+    written = sum(examples.sources.values())
     ways = ", ".join(f"{count:,} {name}" for name, count in believed.items()) or "none"
     console.print(
-        f"{sum(examples.sources.values()):,} pictures got a synthetic caption; believed: {ways}; "
-        f"not believed, the original stays: {kept:,}",
+        f"{written:,} pictures got a synthetic caption; believed: {ways}; "
+        f"not believed, all stays as it was: {written - sum(believed.values()):,}",
         markup=False,
     )
     console.print("What the original does not say is", _marked(console, (Piece("marked", True),)), end=".\n\n")
 
 
 def print_completion_heads(console: Console) -> None:
-    heads = ["picture", "original", "concepts", "completed"] if _is_wide(console) else COMPLETION_HEADS
+    middle = ["original", "concepts"] if _is_wide(console) else ["original, concepts"]
+    heads = ["picture", *middle, "completed"]
     console.print(_completion_row(console, *(Text(head, "bold") for head in heads)))
     console.rule(style="dim")
 
@@ -143,20 +143,19 @@ def print_completion_heads(console: Console) -> None:
 def print_completion(console: Console, example: CompletionExample, file: Path | None) -> None:
     """One pair: its picture, original, concepts and completed caption side by side."""
     doubt = "no noise_prob" if example.noise_prob is None else f"noise_prob {example.noise_prob:.3f} {example.label}"
-    facts = [place_of(example.shard, example.key, example.row_id), *([] if file is None else [str(file)]), doubt]
-    facts.append(f"{example.caption_source}, score {example.synthetic_score:.2f}")
+    place = one_line(place_of(example.shard, example.key, example.row_id), LONGEST_CAPTION)
+    facts = [place, *([] if file is None else [str(file)]), doubt]
+    facts.append(f"{example.caption_source or 'no caption'}, score {example.synthetic_score:.2f}")
     original = Text("(none)", "dim") if example.caption is None else Text(one_line(example.caption, LONGEST_CAPTION))
     names = one_line(", ".join(example.concepts[:SHOWN_CONCEPTS]))
     completed = _marked(console, example.pieces)
     if not example.believed:
-        completed = Text("not believed: ", "dim").append_text(completed)
+        completed = Text.assemble(("not believed: ", "dim"), completed)
     if _is_wide(console):
         middle = [original, Text(names, "dim")]
     else:
         middle = [Text("\n").join([original, Text(f"concepts: {names}", "dim")])]
-    console.print(
-        _completion_row(console, Text("\n").join(Text(one_line(fact)) for fact in facts), *middle, completed)
-    )
+    console.print(_completion_row(console, Text("\n".join(facts)), *middle, completed))
     console.rule(style="dim")
 
 

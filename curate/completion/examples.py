@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from curate.completion.merge import Piece, pieces
+from curate.completion.merge import BELIEVED_SOURCES, Piece, pieces
 from curate.ranking import ORDERS, BestRows, Order, at_random, unscored_last
 from curate.store import RunStore
 from curate.summary import PairFilter, annotations_of, check_completed
@@ -29,7 +29,8 @@ class CompletionExample:
         caption: the original; None where there is none.
         concepts: names of what the picture shows, the best first.
         synthetic_caption, synthetic_score: what was written, and its agreement with the picture.
-        completed_caption, caption_source: what trainers get, and where it comes from (original: not believed).
+        completed_caption, caption_source: what trainers get, and where it comes from; original, or None where
+            there is none: not believed.
         noise_prob, label: None where the pair had no caption to judge.
     """
 
@@ -49,7 +50,7 @@ class CompletionExample:
     @property
     def believed(self) -> bool:
         """Whether trainers get what was written."""
-        return self.caption_source != "original"
+        return self.caption_source in BELIEVED_SOURCES
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
@@ -67,7 +68,8 @@ class CompletionExamples:
     """Some completions of a run.
 
     Attributes:
-        sources: all pairs asked for whose picture got a synthetic caption, by caption_source.
+        sources: all pairs asked for whose picture got a synthetic caption, by caption_source, "none" where
+            it was not believed and there is no original either.
         shown: some of them.
     """
 
@@ -100,7 +102,7 @@ def completion_examples(
     sources: Counter[str] = Counter()
     for _, table in annotations_of(store, _COLUMNS, pairs):
         written = table.filter(pc.is_valid(table.column("synthetic_caption")))
-        sources.update(written.column("caption_source").to_pylist())
+        sources.update(source or "none" for source in written.column("caption_source").to_pylist())
         best.look_at(written)
     return CompletionExamples(dict(sources.most_common()), tuple(_example(row) for row in best.rows))
 

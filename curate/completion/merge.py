@@ -11,6 +11,8 @@ from curate.models.words import GLUE, is_word, tokens_of
 
 MARK = " | "
 """Stands between what the original said and what was added."""
+BELIEVED_SOURCES = ("synthetic", "merged")
+"""Where a completed caption comes from when what was written was believed."""
 # Words that say nothing by themselves (English, and what a wrong guess about another language can't hurt).
 _LITTLE = frozenset(
     re.findall(

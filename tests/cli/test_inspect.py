@@ -183,6 +183,12 @@ def test_no_control_character_and_no_direction_mark_is_harmless(sign):
     assert harmless(f"a{sign}b") == "a b"
 
 
+def test_no_message_commands_the_terminal(curate, finished):
+    code, _, told = curate("inspect", finished.output, "--key", f"{EVIL}x")
+    assert code == 2
+    assert not re.search(f"[{BIDI}\x1b\x07\x9b]", told)
+
+
 def test_a_caption_cannot_command_the_terminal(curate, pipeline, tmp_path):
     members = []
     for number, (image, caption) in enumerate(make_pairs(120)):

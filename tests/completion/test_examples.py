@@ -98,6 +98,16 @@ def test_a_picture_without_a_caption_is_completed_too(tmp_path):
     assert [piece.added for piece in example.pieces] == [False, True]
 
 
+def test_a_picture_that_still_has_no_caption_is_not_believed(tmp_path):
+    store = RunStore(str(tmp_path))
+    blank = {"caption": None, "status": "missing_caption"}
+    write_part(store, 0, [pair(1, "a cat", None, **blank)], {"caption_fit": "x"})
+    found = completion_examples(store, 3)
+    assert found.sources == {"none": 1}
+    assert not found.shown[0].believed
+    assert [piece.text for piece in found.shown[0].pieces] == ["a ", "cat"]
+
+
 def test_a_run_without_the_stage_is_your_input(tmp_path):
     store = RunStore(str(tmp_path))
     write_part(store, 0, [pair(1)], {})

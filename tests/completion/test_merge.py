@@ -3,7 +3,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.completion.merge import MARK, known_by_original, merge, pieces
@@ -60,6 +60,7 @@ def test_words_that_the_original_does_not_have_are_marked(original: str, caption
     assert marked(original, caption) == expected
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_pieces_joined_are_the_caption(original: str, caption: str):
     caption = caption.replace(GLUE, "")
