@@ -108,7 +108,8 @@ def test_pictures_are_those_of_their_rows(with_coca, monkeypatch):
         monkeypatch.setattr("curate.steps.DECODE_BATCH_ROWS", 7)
         pixels = work.head(task)["pixels"].to_pylist()
         monkeypatch.undo()
-        assert pixels == [whole if piece is not None else None for piece, whole in zip(pixels, everything, strict=True)]
+        assert any(pixels)
+        assert all(some in (None, whole) for some, whole in zip(pixels, everything, strict=True))
 
 
 def test_a_part_without_doubtful_rows_reads_no_shard(with_coca):
