@@ -16,7 +16,7 @@ import pyarrow as pa
 from curate.columns import side_by_side
 from curate.completion.policy import CaptionColumns
 from curate.concepts.model import ConceptModel
-from curate.errors import CurateError
+from curate.errors import LEARNED, CurateError
 from curate.models.encoder import Encoder, EncoderOptions, EncoderSpec, load_encoder
 from curate.noise.model import NoiseModel
 from curate.schema import NOISE_SCHEMA, annotation_table
@@ -28,7 +28,7 @@ from curate.stages.noise import Noise, NoiseColumns
 from curate.store import RunStore, part_file
 
 if TYPE_CHECKING:
-    from curate.stages.caption import Caption
+    from curate.stages.caption import Caption, KeepCaptions
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +198,7 @@ class CaptionWork:
     how: CaptionColumns
     options: EncoderOptions
     spec: EncoderSpec
-    _stage: Caption | None = field(default=None, repr=False, compare=False)
+    _stage: Caption | KeepCaptions | None = field(default=None, repr=False, compare=False)
 
     @property
     def device(self) -> str:
@@ -211,11 +211,15 @@ class CaptionWork:
     def prepare(self) -> None:
         """Load captioner, noise model and text tower."""
         if self._stage is None:
-            from curate.completion.fit import CompletionModel
-            from curate.stages.caption import Caption
+            from curate.completion.fit import CompletionModel, verdict_of
+            from curate.stages.caption import Caption, KeepCaptions
 
             store = RunStore(self.run)
-            model = CompletionModel.from_bytes(read_artifact(store, self.fit))
+            files = read_artifact(store, self.fit)
+            if verdict_of(files) != LEARNED:
+                self._stage = KeepCaptions()
+                return
+            model = CompletionModel.from_bytes(files)
             noise = NoiseModel.from_bytes(read_artifact(store, self.noise_fit))
             encoder = load_encoder(self.options, self.spec)
             self._stage = Caption(model, noise, lambda texts: encoder.encode_texts(texts).astype(np.float32), self.how)

@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.errors import InputError
+from curate.errors import LEARNED, InputError
 from curate.store import RunStore
 
 ANNOTATIONS = "annotations"
+_FITS_WITH_VERDICTS = ("concepts", "caption")
 _SUMMARY_COLUMNS = ["key", "caption", "noise_prob", "label", "status", "row_id"]
 
 
@@ -39,6 +40,7 @@ class Summary:
         shard_errors: what in the shards could not become a row.
         most_suspicious: pairs with the highest noise_prob, highest first, one for each caption.
         noise: diagnostics of the noise fit (method, separable, noise share...), empty without one.
+        verdicts: one sentence for each fit that found too little to learn from.
     """
 
     pairs: int
@@ -47,6 +49,7 @@ class Summary:
     shard_errors: int
     most_suspicious: list[SuspiciousPair]
     noise: dict[str, Any] = field(default_factory=dict)
+    verdicts: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -90,7 +93,21 @@ def summarize(store: RunStore, top: int = 5) -> Summary:
         errors,
         suspicious,
         facts.get("diagnostics", {}),
+        verdicts(store),
     )
+
+
+def verdicts(store: RunStore) -> list[str]:
+    """One sentence for each fit behind a run's annotations that found too little to learn from.
+
+    Raises:
+        InputError: there are no annotations.
+    """
+    used = store.read_facts(annotation_files(store)[0]) or {}
+    found = [store.read_json(f"artifacts/{fit}/artifact.json") or {} for fit in _FITS_WITH_VERDICTS]
+    pairs = zip(_FITS_WITH_VERDICTS, found, strict=True)
+    told = [facts["diagnostics"] for fit, facts in pairs if facts and facts["fingerprint"] == used.get(f"{fit}_fit")]
+    return [each["verdict"] for each in told if each.get("verdict", LEARNED) != LEARNED]
 
 
 def _counts(table: pa.Table, column: str) -> dict[str, int]:

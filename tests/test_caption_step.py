@@ -6,8 +6,10 @@ import pytest
 from curate.errors import InputError
 from curate.export.selection import Selection
 from curate.export.table import export_table
+from curate.report.build import make_report
 from curate.run import LocalRunner
 from curate.store import RunStore
+from curate.summary import summarize
 from tests.conftest import Pipeline, worked_on
 
 NOISE = {"noise": {"folds": 3, "rounds": 1, "itc_epochs": 1}}
@@ -78,6 +80,28 @@ def test_a_captioner_is_trained_where_the_decoder_writes(with_captions, trusted_
     table = pd.read_parquet(copy.output / "annotations")
     words = {word for caption in table.caption for word in caption.split()}
     assert {word for caption in table.synthetic_caption.dropna() for word in caption.split()} <= words
+
+
+def test_without_trusted_pairs_the_run_goes_on_and_says_so(with_captions, curate, tmp_path):
+    copy = with_captions.copied_to(tmp_path)
+    nobody = ("stages.caption.trusted_below=1e-9", "stages.concepts.trusted_below=1e-9")
+    code, told, _ = curate("run", copy.file(), *(word for change in nobody for word in ("--set", change)))
+    assert code == 0
+    told = " ".join(told.split())
+    assert "no concepts: 0 of 160 pairs can be trusted, 50 are needed." in told
+    assert "no captions: 0 of 160 pairs can be trusted, 50 are needed." in told
+    table = pd.read_parquet(copy.output / "annotations")
+    assert table.completed_caption.tolist() == table.caption.tolist()
+    assert set(table.caption_source) == {"original"}
+    assert table[["concepts", "synthetic_caption", "synthetic_score"]].isna().all(axis=None)
+    assert worked_on(copy.run(*nobody)) == set()
+    store = RunStore(str(copy.output))
+    assert "no captions: 0 of 160 pairs can be trusted" in make_report(store, copy.config(*nobody))
+    assert len(summarize(store).verdicts) == 2
+    # Stages that are left out say nothing any more, though their artifacts are still there.
+    copy.raw["stages"] = ["embed", NOISE]
+    copy.run()
+    assert summarize(store).verdicts == []
 
 
 @pytest.mark.parametrize(

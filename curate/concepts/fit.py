@@ -22,7 +22,7 @@ from curate.concepts.tagger import LinearTagger, fit_tagger
 from curate.concepts.vocabulary import Mentions, Vocabulary, mine_vocabulary
 from curate.concepts.words import Token, Tokenizer, split_words
 from curate.corpora.pairs import meaning
-from curate.errors import NothingToLearnError
+from curate.errors import LEARNED, NothingToLearnError
 from curate.noise.crossfit import RIDGE_ROWS_UNWEIGHTED, RIDGE_ROWS_WEIGHTED, Cca, fit_cca, weighted_moments
 from curate.noise.features import fit_reducer
 from curate.noise.fit import MOST_COPIES, training_rows
@@ -123,9 +123,7 @@ def fit_concepts(
             return ConceptModel(seed, vocabulary, fitted, {"verdict": verdict, "names": len(vocabulary), **figures})
 
 
-def _untrained(
-    sample: ConceptSample, rows: Rows, names: Floats, options: ConceptOptions, seed: int
-) -> FittedConcepts:
+def _untrained(sample: ConceptSample, rows: Rows, names: Floats, options: ConceptOptions, seed: int) -> FittedConcepts:
     """Names in the towers' own space. Nothing learns from captions, so that one fold does for all pictures."""
     image, text = (array[rows].astype(np.float32, copy=False) for array in (sample.image, sample.text))
     reducer = fit_reducer(image, text, options.image_dimensions, SKETCH_DIMENSIONS)
@@ -306,7 +304,7 @@ class _Fit:
         naming = self.mentions.counts > 0
         trusted = self.weights > 0
         return {
-            "verdict": "ok",
+            "verdict": LEARNED,
             "names": len(self.vocabulary),
             "names_in_trusted_captions": seen,
             "names_tagged": tagged,

@@ -165,8 +165,9 @@ def test_captions_without_a_common_noun_give_a_verdict_that_says_what_to_do(pict
     sample, _ = pictures
     model = fitted(replace(sample, captions=[f"of {row}" for row in range(300)]))
     assert model.fitted is None
-    assert "no noun occurs in 3 of the 300 different trusted captions. Set min_documents: 1" in (
-        model.diagnostics["verdict"]
+    assert (
+        "no noun occurs in 3 of the 300 different trusted captions. Set min_documents: 1"
+        in (model.diagnostics["verdict"])
     )
 
 
