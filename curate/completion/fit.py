@@ -151,8 +151,11 @@ def fit_completion(
     """Bank, captioner and threshold from the trusted pairs of a sample, whatever order it comes in.
 
     Raises:
-        NothingToLearnError: too few pairs with a caption are trusted, or no word occurs often enough to write with.
+        NothingToLearnError: the noise model is undecided, so that no noise_prob means anything; too few pairs with a
+            caption are trusted; or no word occurs often enough to write with.
     """
+    if noise.diagnostics["method"] == "none" and not noise.strata:
+        raise NothingToLearnError("the noise fit could not tell right captions from wrong ones.")
     keys = identities(sample.image_sha256, sample.captions, noise.seed)
     trusted = [
         row
