@@ -10,26 +10,11 @@ from curate.report.build import make_report
 from curate.run import LocalRunner
 from curate.store import RunStore
 from curate.summary import summarize
-from tests.conftest import Pipeline, worked_on
+from tests.conftest import DECIDED_NOISE, Pipeline, worked_on
 
-# These towers know nothing: two components as published are taken even where they mean nothing.
-NOISE = {"noise": {"signals": ["clip_similarity"], "folds": 3, "rounds": 1, "itc_epochs": 1}}
 # Half of the corpus is trusted, the other half is taken for doubtful.
 CAPTION = {"caption": {"when": "noise_rank > 0.3", "decoder": "consensus", "margin": 0, "accept_quantile": 0}}
-STAGES = ["embed", NOISE, "concepts", CAPTION]
-
-
-@pytest.fixture(scope="module")
-def with_noise(shards, tiny_encoder, tmp_path_factory):
-    """The run before concepts and captions. Read only."""
-    made = Pipeline(shards, tmp_path_factory.mktemp("noise") / "run", tiny_encoder, stages=STAGES[:2])
-    made.run()
-    return made
-
-
-@pytest.fixture(scope="module")
-def trusted_below(with_noise):
-    return float(pd.read_parquet(with_noise.output / "annotations").noise_prob.quantile(0.6))
+STAGES = ["embed", DECIDED_NOISE, "concepts", CAPTION]
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +101,7 @@ def test_without_trusted_pairs_the_run_goes_on_and_says_so(with_captions, curate
     assert "no captions: 0 of 160 pairs can be trusted" in make_report(store, copy.config(*nobody))
     assert len(summarize(store).verdicts) == 2
     # Stages that are left out say nothing any more, though their artifacts are still there.
-    copy.raw["stages"] = ["embed", NOISE]
+    copy.raw["stages"] = ["embed", DECIDED_NOISE]
     copy.run()
     assert summarize(store).verdicts == []
 

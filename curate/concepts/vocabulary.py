@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Set
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from curate.concepts.words import Token, Tokenizer, singulars, split_words
 from curate.errors import InputError
+
+log = logging.getLogger(__name__)
 
 MOST_NAMES = 1_000_000
 # How much more often than by chance the words of a phrase stand together: normalised pointwise mutual information
@@ -94,7 +97,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
         InputError: the file cannot be read, has no names, or more than a million.
     """
     try:
-        rows = _read_rows(path)
+        rows = list(_read_rows(path))
         vocabulary = _each_once(rows)
     except FileNotFoundError:
         raise InputError(
@@ -108,6 +111,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
         raise InputError(
             f"{path}: {len(vocabulary):,} names; {MOST_NAMES:,} are the most. Leave out those that few captions have."
         )
+    log.info("%s: %d names; %d empty lines and repeats left out", path, len(vocabulary), len(rows) - len(vocabulary))
     return vocabulary
 
 

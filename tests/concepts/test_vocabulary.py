@@ -77,10 +77,12 @@ def test_a_mined_vocabulary_can_be_read_edited_and_given(tmp_path):
     assert read.prompts[-1] == ("an ice cream", "a cone, of ice")
 
 
-def test_a_text_file_has_one_name_a_line_and_repeats_and_empty_lines_do_not_matter(tmp_path):
+def test_a_text_file_has_one_name_a_line_and_repeats_and_empty_lines_are_counted(tmp_path, caplog):
+    caplog.set_level("INFO")
     file = tmp_path / "names.txt"
     file.write_text("\ufeffdog\n\n  Fire   hydrant \nDOG\nfire hydrant\n\ncat", encoding="utf-8")
     assert read_vocabulary(file).names == ("dog", "Fire hydrant", "cat")
+    assert "3 names; 4 empty lines and repeats left out" in caplog.text
 
 
 def test_names_of_any_script_are_kept_as_they_are_written(tmp_path):
