@@ -588,8 +588,8 @@ def training_rows(sketch: Floats, fold: Folds, folds: int) -> Bools:
     held_out, training = int(np.bincount(fold, minlength=folds).min()), int(trained.sum(axis=0).min())
     if held_out < MIN_HELD_OUT_ROWS or training < MIN_TRAINING_ROWS:
         raise NothingToLearnError(
-            f"pictures can't be held out in {folds} folds: there are too few, or too many pairs show the same picture, so "
-            f"that a model would train on {training} pairs (needed: {MIN_TRAINING_ROWS}) or judge {held_out} "
-            f"(needed: {MIN_HELD_OUT_ROWS}). Add inputs, or remove duplicate pictures."
+            f"pictures can't be held out in {folds} folds: too few, or too many pairs show the same picture, so that "
+            f"a model would train on {training} pairs (needed: {MIN_TRAINING_ROWS}) or judge {held_out} (needed: "
+            f"{MIN_HELD_OUT_ROWS}). Add inputs, or remove duplicate pictures."
         )
     return trained
