@@ -534,7 +534,7 @@ def _concepts_step(
 ) -> RowStep:
     how = ConceptColumns(concepts.top_k, concepts.scorer)
     # Names that are mined all stand in trusted captions: they are never sought through an index.
-    searched_by = {"faiss-cpu": version("faiss-cpu")} if fit.fitted["names_given"] > EXACT_NAMES else {}
+    searched_by = {"faiss-cpu": version("faiss-cpu")} if fit.fitted.get("names_given", 0) > EXACT_NAMES else {}
     facts = {
         "concepts": {**fit.fitted, **dataclasses.asdict(how), **searched_by},
         "concepts_fit": fit.fingerprint,

@@ -219,6 +219,24 @@ def test_many_names_are_sought_through_an_index_with_nearly_the_same_result(pict
     assert part.score.tobytes() == found.score[5:6].tobytes()
 
 
+@pytest.mark.parametrize(("joint", "indexes"), [(True, 1), (False, SMALL.folds)])
+def test_an_index_is_built_once_for_every_space(joint, indexes, monkeypatch):
+    built = []
+
+    class Counted(model_module.NameIndex):
+        def __init__(self, names):
+            built.append(len(names))
+            super().__init__(names)
+
+    monkeypatch.setattr(model_module, "EXACT_NAMES", 100)
+    monkeypatch.setattr(model_module, "NameIndex", Counted)
+    sample, shown = corpus(joint=joint)
+    model = fitted(sample, names(*THINGS, *(f"blorb {n}" for n in range(2000))))
+    assert hit_rate(model, sample, shown, "default") > 0.6
+    model.top(sample.image_sha256, sample.image, "cross_modal", 3)
+    assert built == [2000] * indexes
+
+
 def test_pairs_whose_embeddings_mean_nothing_are_left_out(pictures):
     sample, _ = pictures
     image = sample.image.copy()
