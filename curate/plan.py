@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from curate.completion.policy import CAPTION_VERSION, CaptionColumns, DecoderName, Policy
 from curate.concepts.fit import ConceptOptions
+from curate.concepts.model import EXACT_NAMES
 from curate.concepts.vocabulary import Vocabulary, read_vocabulary
 from curate.config import CaptionConfig, CocaConfig, ConceptsConfig, NoiseConfig, PipelineConfig
 from curate.errors import InputError
@@ -49,9 +50,9 @@ ANNOTATE_VERSION = 4
 # Raise it when the same sample would give another noise model.
 NOISE_FIT_VERSION = 5
 # Raise it when the same sample would give another concept model.
-CONCEPTS_FIT_VERSION = 1
+CONCEPTS_FIT_VERSION = 2
 # Raise it when the same sample would give another captioner.
-CAPTION_FIT_VERSION = 1
+CAPTION_FIT_VERSION = 2
 # Raise it when the same pairs would be marked otherwise.
 DUPLICATES_VERSION = 1
 NOISE_FIT = "noise"
@@ -476,6 +477,7 @@ def _concepts_fit(
         **dataclasses.asdict(work.options),
         "templates": list(work.options.templates),
         "vocabulary": "corpus" if vocabulary is None else hashlib.sha256(vocabulary.to_csv()).hexdigest(),
+        "names_given": 0 if vocabulary is None else len(vocabulary),
         "fit_rows": concepts.fit_rows,
         "seed": config.seed,
     }
@@ -560,8 +562,10 @@ def _concepts_step(
     concepts: ConceptsConfig, store: RunStore, embed: RowStep, fit: FitStep, done: DoneIndex
 ) -> RowStep:
     how = ConceptColumns(concepts.top_k, concepts.scorer)
+    # Names that are mined all stand in trusted captions: they are never sought through an index.
+    searched_by = {"faiss-cpu": version("faiss-cpu")} if fit.fitted.get("names_given", 0) > EXACT_NAMES else {}
     facts = {
-        "concepts": {**fit.fitted, **dataclasses.asdict(how)},
+        "concepts": {**fit.fitted, **dataclasses.asdict(how), **searched_by},
         "concepts_fit": fit.fingerprint,
         "versions": {"concepts": Concepts.version},
     }

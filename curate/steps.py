@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from curate.columns import side_by_side
 from curate.completion.policy import CaptionColumns
 from curate.concepts.model import ConceptModel
-from curate.errors import CurateError
+from curate.errors import LEARNED, CurateError
 from curate.models.coca import CocaOptions
 from curate.models.encoder import Encoder, EncoderOptions, EncoderSpec, load_encoder
 from curate.models.numerics import ModelSpec
@@ -35,7 +35,7 @@ from curate.store import RunStore, part_file
 if TYPE_CHECKING:
     from curate.completion.decoders import Decoder, Encode
     from curate.completion.fit import CompletionModel
-    from curate.stages.caption import Caption, RowsToComplete
+    from curate.stages.caption import Caption, KeepCaptions, RowsToComplete
 
 log = logging.getLogger(__name__)
 
@@ -254,7 +254,7 @@ class CaptionWork:
     options: EncoderOptions
     spec: EncoderSpec
     coca: CocaWork | None = None
-    _stage: Caption | None = field(default=None, repr=False, compare=False)
+    _stage: Caption | KeepCaptions | None = field(default=None, repr=False, compare=False)
     _rows: RowsToComplete | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -268,32 +268,42 @@ class CaptionWork:
     def prepare(self) -> None:
         """Load captioner or checkpoint, noise model and text tower."""
         if self._stage is None:
-            from curate.stages.caption import Caption
+            from curate.stages.caption import Caption, KeepCaptions
 
+            models = self._models()
+            if models is None:
+                self._stage = KeepCaptions()
+                return
             encoder = load_encoder(self.options, self.spec)
 
             def encode(captions: Sequence[str]) -> Floats:
                 return encoder.encode_texts(captions).astype(np.float32)
 
             decoder = None if self.coca is None else self.coca.decoder(encode)
-            self._stage = Caption(*self._models(), encode, self.how, decoder)
+            self._stage = Caption(*models, encode, self.how, decoder)
             self._rows = self._stage.rows
 
-    def _models(self) -> tuple[CompletionModel, NoiseModel]:
-        from curate.completion.fit import CompletionModel
+    def _models(self) -> tuple[CompletionModel, NoiseModel] | None:
+        """None where the fit's verdict is that nothing can be completed."""
+        from curate.completion.fit import CompletionModel, verdict_of
 
         store = RunStore(self.run)
-        model = CompletionModel.from_bytes(read_artifact(store, self.fit))
-        return model, NoiseModel.from_bytes(read_artifact(store, self.noise_fit))
+        files = read_artifact(store, self.fit)
+        if verdict_of(files) != LEARNED:
+            return None
+        return CompletionModel.from_bytes(files), NoiseModel.from_bytes(read_artifact(store, self.noise_fit))
 
-    def _rows_to_complete(self) -> RowsToComplete:
+    def _rows_to_complete(self, table: pa.Table) -> NDArray[np.intp]:
         # A worker that only reads is not prepared: it loads what says which rows it has to read, once.
         if self._rows is None:
             from curate.stages.caption import RowsToComplete
 
-            model, noise = self._models()
+            models = self._models()
+            if models is None:
+                return np.empty(0, np.intp)
+            model, noise = models
             self._rows = RowsToComplete(model, noise.seed, self.how.when)
-        return self._rows
+        return self._rows(table)
 
     def head(self, task: PartTask) -> pa.Table:
         """The columns that the stage requires, from three steps, and the pictures if the decoder looks at them."""
@@ -307,7 +317,7 @@ class CaptionWork:
         table = side_by_side(*tables)
         if self.coca is None:
             return table
-        return table.append_column("pixels", self.coca.pixels(task, self._rows_to_complete()(table)))
+        return table.append_column("pixels", self.coca.pixels(task, self._rows_to_complete(table)))
 
     def body(self, table: pa.Table) -> pa.Table:
         """The completed captions."""

@@ -58,6 +58,25 @@ class RowsToComplete:
         return identities(pictures, [caption or "" for caption in captions], self.seed)
 
 
+class KeepCaptions:
+    """Every caption stays as it is: there is nothing to complete any with."""
+
+    name = "caption"
+    version = CAPTION_VERSION
+    requires = ("caption",)
+    provides = CAPTION_SCHEMA
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Columns of `provides` for the rows of `batch`."""
+        captions = batch["caption"]
+        source = pc.if_else(captions.is_valid(), "original", None)
+        chance = pc.if_else(captions.is_valid(), 0.0, None)
+        nothing = pa.nulls(batch.num_rows)
+        columns = (nothing, nothing, captions, source, chance)
+        arrays = [column.cast(kind.type) for column, kind in zip(columns, self.provides, strict=True)]
+        return pa.Table.from_arrays(arrays, schema=self.provides)
+
+
 class Caption:
     """Writes a caption where the original is doubtful, and keeps it where it is believed.
 
