@@ -8,7 +8,7 @@ import pytest
 
 from curate.errors import InputError
 from curate.schema import FIELDS_TYPE
-from curate.stages.noise import Noise, NoiseColumns, confidence_weight, margin_share
+from curate.stages.noise import Noise, NoiseColumns, margin_share
 from tests.noise.synthetic import corpus, joined, quick_fit, taken
 
 
@@ -158,11 +158,6 @@ def test_hints_follow_the_probability(fitted):
 def test_margins_span_their_range():
     ends = margin_share(np.array([0, 0.5, 1], np.float32))
     np.testing.assert_allclose(ends, [0, (10**0.5 - 1) / 9, 1], atol=1e-6)
-
-
-def test_only_harmful_pairs_weigh_less():
-    weight = confidence_weight(np.array([0, 0.5, 0.999, 1, 7], np.float32))
-    np.testing.assert_allclose(weight, [0, np.tanh(0.5), np.tanh(0.999), 1, 1], rtol=1e-6)
 
 
 def test_pairs_are_judged_by_the_posterior_of_their_stratum():
