@@ -81,8 +81,8 @@ class VirtualImpact:
     """What `virtual_update` knows of every pair.
 
     Attributes:
-        ratio: r = 1/2 (l_I / l_I' + l_T / l_T'); below 1 learning made the memory entries worse. float64 [n]: a small step
-            moves it by less than float32 can tell from 1.
+        ratio: r = 1/2 (l_I / l_I' + l_T / l_T'); below 1 learning made the memory entries worse. float64 [n]: a small
+            step moves it by less than float32 can tell from 1.
         weight: tanh(r) below 1, else 1; float64 [n].
     """
 
@@ -155,7 +155,7 @@ def _students(
         student = copy.deepcopy(retrieval.model)
         step = optimizer(student)
         step.zero_grad()
-        retrieval.losses(student, batch, same)[places].mean().backward()
+        retrieval.losses(student, batch, same)[places].mean().backward()  # type: ignore[no-untyped-call]
         step.step()
         yield places, student
 
