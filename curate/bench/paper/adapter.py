@@ -1,0 +1,160 @@
+"""What is trained on the annotated pairs: linear heads on frozen towers, with our columns as a trainer would use them.
+
+Any other way to train stands in for it as a `Train`: whole towers, say.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from curate.bench.paper.retrieval import recalls
+from curate.bench.paper.splits import Images
+from curate.models.losses import noise_adaptive_itc
+from curate.noise.similarity import Floats
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A part of a data set under frozen towers.
+
+    Attributes:
+        image, text: unit embeddings, float32 [images, dv], [captions, dt].
+        image_of: the image that each caption has, or is given; [captions].
+    """
+
+    image: Floats
+    text: Floats
+    image_of: Images
+
+
+@dataclass(frozen=True)
+class Hints:
+    """Which captions are trained on, and how far each is trusted.
+
+    Attributes:
+        rows: captions to train on, each with the image that it is given.
+        smoothing: NLIP's omega of each of them, in [0, 1], float32 [rows].
+    """
+
+    rows: NDArray[np.intp]
+    smoothing: Floats
+
+
+Project: TypeAlias = Callable[[Floats, Floats], tuple[Floats, Floats]]
+Train: TypeAlias = Callable[[Embedded, Hints, Embedded, int], Project]
+"""Training part, hints, development part, seed -> embeddings of images and of captions in the space that was learned.
+
+The development part chooses among epochs, as in the papers; its captions are right.
+"""
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """How heads are trained.
+
+    Attributes:
+        joint_space: towers that were trained together: the heads start as the identity, else at random.
+        dimensions: of the common space, where the towers have none.
+        temperature: of the contrastive loss; None: .01 as CLIP has it, .05 without a joint space.
+        epochs: passes over the rows; the best on the development part counts, the start among them.
+        batch: pairs in a step.
+        learning_rate: Adam's, falling to zero along a half cosine.
+    """
+
+    joint_space: bool
+    dimensions: int = 256
+    temperature: float | None = None
+    epochs: int = 10
+    batch: int = 512
+    learning_rate: float = 1e-4
+
+    @property
+    def tau(self) -> float:
+        """The temperature."""
+        return self.temperature or (0.01 if self.joint_space else 0.05)
+
+
+class Heads(nn.Module):
+    """A linear map of each modality into one space, unit rows: x + x R where the towers share a space, else x W."""
+
+    def __init__(self, options: HeadOptions, image_width: int, text_width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.residual = options.joint_space
+        out = image_width if self.residual else options.dimensions
+        self.image = nn.Parameter(self._start(image_width, out, generator))
+        self.text = nn.Parameter(self._start(text_width, out, generator))
+
+    def _start(self, width: int, out: int, generator: torch.Generator) -> Tensor:
+        drawn = torch.randn(width, out, generator=generator) / width**0.5
+        return torch.zeros_like(drawn) if self.residual else drawn
+
+    def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit rows in the common space."""
+        return self._mapped(image, self.image), self._mapped(text, self.text)
+
+    def _mapped(self, rows: Tensor, weight: Tensor) -> Tensor:
+        return normalize(rows + rows @ weight if self.residual else rows @ weight, dim=1)
+
+
+def head_trainer(options: HeadOptions) -> Train:
+    """Trains heads by NLIP's noise-adaptive contrastive loss; captions given the same image are no negatives.
+
+    The bytes depend on inputs, options and seed alone, for one number of threads.
+    """
+
+    def train(training: Embedded, hints: Hints, dev: Embedded, seed: int) -> Project:
+        generator = torch.Generator().manual_seed(seed)
+        heads = Heads(options, training.image.shape[1], training.text.shape[1], generator)
+        best, best_total = heads, _dev_total(heads, dev)
+        for _ in _epochs(heads, options, training, hints, generator):
+            total = _dev_total(heads, dev)
+            if total > best_total:
+                best, best_total = copy.deepcopy(heads), total
+        return lambda image, text: _projected(best, image, text)
+
+    return train
+
+
+def _epochs(
+    heads: Heads, options: HeadOptions, training: Embedded, hints: Hints, generator: torch.Generator
+) -> Iterator[None]:
+    """Trains, and pauses after each epoch."""
+    optimizer = torch.optim.Adam(heads.parameters(), lr=options.learning_rate)
+    batches = -(-len(hints.rows) // options.batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs * batches)
+    for _ in range(options.epochs):
+        for places in torch.randperm(len(hints.rows), generator=generator).tensor_split(batches):
+            loss = _batch_loss(heads, options.tau, training, hints, places.numpy())
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+        yield
+
+
+def _batch_loss(heads: Heads, tau: float, training: Embedded, hints: Hints, places: NDArray[np.int64]) -> Tensor:
+    rows = hints.rows[places]
+    given = training.image_of[rows]
+    image, text = heads(torch.from_numpy(training.image[given]), torch.from_numpy(training.text[rows]))
+    numbers = torch.from_numpy(given)
+    same = numbers[:, None] == numbers[None, :]
+    return noise_adaptive_itc(image @ text.T / tau, torch.from_numpy(hints.smoothing[places]), same)
+
+
+def _projected(heads: Heads, image: Floats, text: Floats) -> tuple[Floats, Floats]:
+    with torch.no_grad():
+        mapped = heads(torch.from_numpy(image), torch.from_numpy(text))
+    return mapped[0].numpy(), mapped[1].numpy()
+
+
+def _dev_total(heads: Heads, dev: Embedded) -> float:
+    return recalls(*_projected(heads, dev.image, dev.text), dev.image_of).total
