@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
@@ -65,7 +66,7 @@ class HeadOptions:
         joint_space: towers that were trained together: the heads start as the identity, else at random.
         dimensions: of the common space, where the towers have none.
         temperature: of the contrastive loss; None: .01 as CLIP has it, .05 without a joint space.
-        epochs: passes over the rows; the best on the development part counts, the start among them.
+        epochs: in which as many pairs are seen as there are; the best on the development part counts, or the start.
         batch: pairs in a step.
         learning_rate: Adam's, falling to zero along a half cosine.
     """
@@ -108,13 +109,14 @@ class Heads(nn.Module):
 def head_trainer(options: HeadOptions) -> Train:
     """Trains heads by NLIP's noise-adaptive contrastive loss; captions given the same image are no negatives.
 
-    The bytes depend on inputs, options and seed alone, for one number of threads.
+    However few rows the hints leave, the number of steps is that of all pairs: methods differ in what they are taught,
+    not in how long. The bytes depend on inputs, options and seed alone, for one number of threads.
     """
 
     def train(training: Embedded, hints: Hints, dev: Embedded, seed: int) -> Project:
         generator = torch.Generator().manual_seed(seed)
         heads = Heads(options, training.image.shape[1], training.text.shape[1], generator)
-        best, best_total = heads, _dev_total(heads, dev)
+        best, best_total = copy.deepcopy(heads), _dev_total(heads, dev)
         for _ in _epochs(heads, options, training, hints, generator):
             total = _dev_total(heads, dev)
             if total > best_total:
@@ -127,18 +129,26 @@ def head_trainer(options: HeadOptions) -> Train:
 def _epochs(
     heads: Heads, options: HeadOptions, training: Embedded, hints: Hints, generator: torch.Generator
 ) -> Iterator[None]:
-    """Trains, and pauses after each epoch."""
+    """Trains, and pauses after as many steps as all pairs make."""
     optimizer = torch.optim.Adam(heads.parameters(), lr=options.learning_rate)
-    batches = -(-len(hints.rows) // options.batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs * batches)
+    steps = -(-len(training.image_of) // options.batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, options.epochs * steps))
+    batches = _batches(len(hints.rows), options.batch, generator)
     for _ in range(options.epochs):
-        for places in torch.randperm(len(hints.rows), generator=generator).tensor_split(batches):
-            loss = _batch_loss(heads, options.tau, training, hints, places.numpy())
+        for places in islice(batches, steps):
+            loss = _batch_loss(heads, options.tau, training, hints, places)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
         yield
+
+
+def _batches(rows: int, most: int, generator: torch.Generator) -> Iterator[NDArray[np.int64]]:
+    """Places among the rows, pass after pass without end, dealt anew to batches of nearly equal size in each."""
+    while True:
+        for places in torch.randperm(rows, generator=generator).tensor_split(-(-rows // most)):
+            yield places.numpy()
 
 
 def _batch_loss(heads: Heads, tau: float, training: Embedded, hints: Hints, places: NDArray[np.int64]) -> Tensor:
