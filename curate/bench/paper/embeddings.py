@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,10 @@ from curate.bench.paper.splits import PaperDataset, Split
 from curate.columns import embedding_matrix
 from curate.config import InputConfig, PipelineConfig
 from curate.errors import InputError
-from curate.models.encoder import Encoder, load_encoder
+from curate.models.encoder import load_encoder
 from curate.noise.similarity import Bools, Floats
 from curate.plan import Plan, encoder_options
-from curate.run import Progress, Runner, execute
+from curate.run import PartReport, Progress, Runner, StepReport, execute
 from curate.schema import Status
 from curate.store import RunStore, fingerprint, part_file
 
@@ -62,7 +63,11 @@ class EmbeddedDataset:
 
 
 def image_pipeline(dataset: PaperDataset, config: PipelineConfig) -> PipelineConfig:
-    """List the images in the run directory, and the pipeline that embeds them: one row for each file."""
+    """List the images in the run directory, and the pipeline that embeds them: one row for each file.
+
+    Raises:
+        InputError: the run directory is not on this machine.
+    """
     store = RunStore(config.output)
     if store.local_root is None:
         raise InputError(f"--work {config.output}: must be a folder of this machine")
@@ -79,16 +84,13 @@ def _files(dataset: PaperDataset) -> list[tuple[int, Path]]:
     return list(enumerate(dict.fromkeys(file for split in splits for file in split.images)))
 
 
-def embed_dataset(
-    dataset: PaperDataset, plan: Plan, runner: Runner, progress: Progress, told: Callable[[str], None]
-) -> EmbeddedDataset:
+def embed_dataset(dataset: PaperDataset, plan: Plan, runner: Runner, progress: Progress) -> EmbeddedDataset:
     """Embed what is not embedded yet. Memory: all embeddings.
 
     Args:
         dataset: its lists.
         plan: of the `image_pipeline`.
-        runner, progress: see `execute`.
-        told: hears how captions get on.
+        runner, progress: see `execute`; captions are a step of their own.
 
     Raises:
         InputError: an image cannot be decoded, or for CC152K not one of a part.
@@ -109,7 +111,7 @@ def embed_dataset(
         embedding_matrix(table.column("image_embedding").filter(pa.array(usable))),
         table.column("image_sha256").to_pylist(),
     )
-    texts = _embed_captions(dataset, plan, told)
+    texts = _embed_captions(dataset, plan, progress)
     parts = {
         name: _part(split, name, images, texts)
         for name, split in (("train", dataset.train), ("dev", dataset.dev), ("test", dataset.test))
@@ -145,22 +147,37 @@ def _part(split: Split, name: str, images: _Images, texts: dict[str, Floats]) ->
     return Part(kept, tuple(images.sha256[row] for row in rows), Embedded(image, text, kept.image_of))
 
 
-def _embed_captions(dataset: PaperDataset, plan: Plan, told: Callable[[str], None]) -> dict[str, Floats]:
+def _embed_captions(dataset: PaperDataset, plan: Plan, progress: Progress) -> dict[str, Floats]:
     """Every caption once -> its embedding, float16 [dt]; files of 10,000, each made only if it is not there."""
     parts = (dataset.train, dataset.dev, dataset.test)
     captions = list(dict.fromkeys(caption for split in parts for caption in split.captions))
+    chunks = [captions[start : start + CAPTIONS_PER_FILE] for start in range(0, len(captions), CAPTIONS_PER_FILE)]
+    wanted = [_caption_fingerprint(plan, chunk) for chunk in chunks]
+    missing = [number for number, mark in enumerate(wanted) if not _is_there(plan.store, number, mark)]
+    to_do = sum(len(chunks[number]) for number in missing)
+    progress.step_started(CAPTIONS_STEP, len(captions), len(captions) - to_do)
+    started = time.monotonic()
+    encoder = load_encoder(encoder_options(plan.config), plan.spec) if missing else None
+    for number in missing:
+        assert encoder is not None
+        rows = list(encoder.encode_texts(chunks[number]))
+        table = pa.table({"embedding": pa.array(rows, pa.list_(pa.float16(), plan.spec.text_dim))})
+        plan.store.write_table(part_file(CAPTIONS_STEP, number), table, {"fingerprint": wanted[number]})
+        progress.part_done(CAPTIONS_STEP, PartReport(number, len(chunks[number])))
+    progress.step_done(StepReport(CAPTIONS_STEP, time.monotonic() - started, to_do))
     found: dict[str, Floats] = {}
-    encoder: Encoder | None = None
-    for number, start in enumerate(range(0, len(captions), CAPTIONS_PER_FILE)):
-        told(f"captions {start:,} of {len(captions):,}")
-        chosen, name = captions[start : start + CAPTIONS_PER_FILE], part_file(CAPTIONS_STEP, number)
-        digest = hashlib.sha256("\n".join(chosen).encode()).hexdigest()
-        wanted = fingerprint({"encoder": plan.spec.to_json(), "captions": digest})
-        facts = plan.store.read_facts(name) if plan.store.exists(name) else None
-        if facts is None or facts["fingerprint"] != wanted:
-            encoder = encoder or load_encoder(encoder_options(plan.config), plan.spec)
-            rows = list(encoder.encode_texts(chosen))
-            table = pa.table({"embedding": pa.array(rows, pa.list_(pa.float16(), plan.spec.text_dim))})
-            plan.store.write_table(name, table, {"fingerprint": wanted})
-        found.update(zip(chosen, embedding_matrix(plan.store.read_table(name).column("embedding")), strict=True))
+    for number, chunk in enumerate(chunks):
+        table = plan.store.read_table(part_file(CAPTIONS_STEP, number))
+        found.update(zip(chunk, embedding_matrix(table.column("embedding")), strict=True))
     return found
+
+
+def _caption_fingerprint(plan: Plan, captions: Sequence[str]) -> str:
+    digest = hashlib.sha256("\n".join(captions).encode()).hexdigest()
+    return fingerprint({"encoder": plan.spec.to_json(), "captions": digest})
+
+
+def _is_there(store: RunStore, number: int, wanted: str) -> bool:
+    name = part_file(CAPTIONS_STEP, number)
+    facts = store.read_facts(name) if store.exists(name) else None
+    return facts is not None and facts["fingerprint"] == wanted

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.bench.noise import Record, versions_and_machine
 from curate.bench.paper.adapter import Embedded, Hints, Project, Train
 from curate.bench.paper.embeddings import EmbeddedDataset, Part
 from curate.bench.paper.noise_index import Protocol, draw_noise, read_noise
@@ -22,8 +22,6 @@ from curate.errors import InputError
 from curate.noise.fit import MOST_COPIES, NoiseOptions, NoiseSample, fit_noise
 from curate.noise.model import copy_numbers, identities
 from curate.noise.similarity import Bools, Floats
-
-Record: TypeAlias = dict[str, Any]
 
 KEPT_BELOW = 0.5
 """The papers' filters keep what is likelier to be clean."""
@@ -192,6 +190,22 @@ class _Cell:
 
     def _record(self, method: str, subset: str, metric: str, value: float, unit: str) -> Record:
         return {**self.identity, "method": method, "subset": subset, "metric": metric, "value": value, "unit": unit}
+
+
+def paper_environment(dataset: PaperDataset, embedded: EmbeddedDataset, encoder: str) -> Record:
+    """The first record: what was read, versions and machine."""
+    return {
+        "bench": "paper",
+        "metric": "environment",
+        "corpus": dataset.name,
+        "order": dataset.order,
+        "pairs": len(embedded.train.split.captions),
+        "test_images": len(embedded.test.split.images),
+        "images_left_out": embedded.left_out,
+        "encoder": encoder,
+        "joint_space": embedded.joint_space,
+        **versions_and_machine(),
+    }
 
 
 def subsets(name: DatasetName) -> tuple[Subset, ...]:

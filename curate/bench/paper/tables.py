@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from curate.bench.paper.measure import Record, subsets
+from curate.bench.noise import Record
+from curate.bench.paper.measure import subsets
 from curate.bench.paper.published import Published, published_filters, published_rows
 from curate.bench.paper.retrieval import AT
 from curate.bench.paper.splits import DatasetName
@@ -14,11 +15,15 @@ from curate.bench.tables import TextTable
 
 _OURS = ("zero_shot", "raw", "ours", "oracle")
 _RECALLS = tuple(f"{direction}_recall_at_{at}" for direction in ("image_to_text", "text_to_image") for at in AT)
-_HEADS = ("method", "i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "rSum", "mismatches")
+_HEADS = ("method", "i2t 1", "5", "10", "t2i 1", "5", "10", "rSum", "noise")
 
 
 def paper_tables(dataset: DatasetName, records: Sequence[Record]) -> list[TextTable]:
-    """For every rate: retrieval on each part of the test, and how clean the filter leaves the training part."""
+    """For every rate: retrieval on each part of the test, and how clean the filter leaves the training part.
+
+    Recall at 1, 5 and 10 in percent, images as queries first (i2t), then captions (t2i); means over seeds. `noise`
+    says whose draw of mismatches a row was trained under.
+    """
     rates = sorted({record["rate"] for record in records if "rate" in record})
     tables = []
     for rate in rates:
@@ -32,12 +37,12 @@ def _retrieval(dataset: DatasetName, subset: str, rate: float, records: Sequence
     published = published_rows(dataset, subset, rate)  # type: ignore[arg-type]
     rows = [_published(row) for row in published]
     here = [record for record in records if record["subset"] == subset]
-    kind = records[0]["kind"]
     own = [method for method in _OURS if any(record["method"] == method for record in here)]
     for method in own:
-        values = [_mean(here, method, metric) for metric in (*_RECALLS, "recall_sum")]
-        rows.append((f"here: {method}", *values, f"{kind}, {_seeds(records)}"))
-    title = f"{dataset} {'' if subset == 'all' else subset + ' '}at {rate:.0%} noise"
+        values = [_mean(here, method, metric) for metric in _RECALLS]
+        rows.append((method, *values, _mean(here, method, "recall_sum", spread=True), "here"))
+    test = "" if subset == "all" else f" {subset}"
+    title = f"{dataset}{test} at {rate:.0%} noise (here: {records[0]['kind']}, {_seeds(records)})"
     return TextTable(title, _HEADS, tuple(rows), (*(False for _ in published), *(method == "ours" for method in own)))
 
 
@@ -53,17 +58,16 @@ def _filtering(dataset: DatasetName, rate: float, records: Sequence[Record]) -> 
     values = [_mean(train, "ours", metric, 100) for metric in ("residual_noise", "recall_clean", "auroc")]
     title = f"{dataset} at {rate:.0%} noise: what is kept of the training part, in percent"
     heads = ("method", "residual noise", "clean recall", "AUROC")
-    return TextTable(title, heads, (*rows, ("here: ours", *values)), (*(False for _ in rows), True))
+    return TextTable(title, heads, (*rows, ("ours", *values)), (*(False for _ in rows), True))
 
 
-def _mean(records: Sequence[Record], method: str, metric: str, scale: float = 1.0) -> str:
+def _mean(records: Sequence[Record], method: str, metric: str, scale: float = 1.0, spread: bool = False) -> str:
     values = [
         scale * record["value"] for record in records if (record["method"], record["metric"]) == (method, metric)
     ]
     if not values:
         return ""
-    spread = f" ±{np.std(values):.1f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.1f}{spread}"
+    return f"{np.mean(values):.1f}" + (f" ±{np.std(values):.1f}" if spread and len(values) > 1 else "")
 
 
 def _seeds(records: Sequence[Record]) -> str:
