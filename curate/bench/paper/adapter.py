@@ -68,7 +68,7 @@ class HeadOptions:
         temperature: of the contrastive loss; None: .01 as CLIP has it, .05 without a joint space.
         epochs: in which as many pairs are seen as there are; the best on the development part counts, or the start.
         batch: pairs in a step.
-        learning_rate: Adam's, falling to zero along a half cosine.
+        learning_rate: Adam's, falling to zero along a half cosine; None: 1e-4, without a joint space 1e-3.
     """
 
     joint_space: bool
@@ -76,12 +76,17 @@ class HeadOptions:
     temperature: float | None = None
     epochs: int = 10
     batch: int = 512
-    learning_rate: float = 1e-4
+    learning_rate: float | None = None
 
     @property
     def tau(self) -> float:
         """The temperature."""
         return self.temperature or (0.01 if self.joint_space else 0.05)
+
+    @property
+    def step(self) -> float:
+        """The learning rate."""
+        return self.learning_rate or (1e-4 if self.joint_space else 1e-3)
 
 
 class Heads(nn.Module):
@@ -130,7 +135,7 @@ def _epochs(
     heads: Heads, options: HeadOptions, training: Embedded, hints: Hints, generator: torch.Generator
 ) -> Iterator[None]:
     """Trains, and pauses after as many steps as all pairs make."""
-    optimizer = torch.optim.Adam(heads.parameters(), lr=options.learning_rate)
+    optimizer = torch.optim.Adam(heads.parameters(), lr=options.step)
     steps = -(-len(training.image_of) // options.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, options.epochs * steps))
     batches = _batches(len(hints.rows), options.batch, generator)
