@@ -154,8 +154,14 @@ def paper(
         Path | None, typer.Option(help="Take encoder and noise options from here; default: offline towers.")
     ] = None,
     work: Annotated[
-        Path, typer.Option("--work", metavar="DIR", help="Run directory for the embeddings, made once.")
-    ] = Path("runs/bench-paper"),
+        Path | None,
+        typer.Option(
+            "--work",
+            metavar="DIR",
+            help="Run directory for the embeddings, made once.",
+            show_default="runs/bench-paper-DATASET",
+        ),
+    ] = None,
     runner: RunnerName = "local",
     workers: Workers = None,
     overrides: Overrides = None,
@@ -174,7 +180,8 @@ def paper(
     from curate.store import RunStore
 
     noising, wanted = chosen_noising(dataset, rates, protocol, noise_index)
-    config, embed_only = bench_config(pipeline, [str(folder)], work, [], overrides or [])
+    run_directory = work or Path(f"runs/bench-paper-{dataset}")
+    config, embed_only = bench_config(pipeline, [str(folder)], run_directory, [], overrides or [])
     console = Console(highlight=False, quiet=quiet)
     lists = read_dataset(dataset, folder)
     with interruptible(), lock_run(RunStore(embed_only.output)), open_runner(runner, workers) as chosen:

@@ -1,15 +1,11 @@
-"""What is trained on the annotated pairs: linear heads on frozen towers, with our columns as a trainer would use them.
-
-Any other way to train stands in for it as a `Train`: whole towers, say.
-"""
+"""Linear heads on frozen towers, trained on the annotated pairs with our columns as any trainer would use them."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -18,44 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from curate.bench.paper.retrieval import recalls
-from curate.bench.paper.splits import Images
+from curate.bench.paper.training import Embedded, Hints, Project, Train
 from curate.models.losses import noise_adaptive_itc
 from curate.noise.similarity import Floats
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """A part of a data set under frozen towers.
-
-    Attributes:
-        image, text: unit embeddings, float32 [images, dv], [captions, dt].
-        image_of: the image that each caption has, or is given; [captions].
-    """
-
-    image: Floats
-    text: Floats
-    image_of: Images
-
-
-@dataclass(frozen=True)
-class Hints:
-    """Which captions are trained on, and how far each is trusted.
-
-    Attributes:
-        rows: captions to train on, each with the image that it is given.
-        smoothing: NLIP's omega of each of them, in [0, 1], float32 [rows].
-    """
-
-    rows: NDArray[np.intp]
-    smoothing: Floats
-
-
-Project: TypeAlias = Callable[[Floats, Floats], tuple[Floats, Floats]]
-Train: TypeAlias = Callable[[Embedded, Hints, Embedded, int], Project]
-"""Training part, hints, development part, seed -> embeddings of images and of captions in the space that was learned.
-
-The development part chooses among epochs, as in the papers; its captions are right.
-"""
 
 
 @dataclass(frozen=True)

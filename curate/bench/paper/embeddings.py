@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from curate.bench.paper.adapter import Embedded
 from curate.bench.paper.splits import PaperDataset, Split
+from curate.bench.paper.training import Embedded
 from curate.columns import embedding_matrix
 from curate.config import InputConfig, PipelineConfig
 from curate.errors import InputError

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.bench.noise import Record, versions_and_machine
-from curate.bench.paper.adapter import Embedded, Hints, Project, Train
 from curate.bench.paper.embeddings import EmbeddedDataset, Part
 from curate.bench.paper.noise_index import Protocol, draw_noise, read_noise
 from curate.bench.paper.published import Subset
 from curate.bench.paper.retrieval import AT, Recalls, fold_recalls, recalls
 from curate.bench.paper.splits import DatasetName, Images, PaperDataset
+from curate.bench.paper.training import Embedded, Hints, Project, Train
 from curate.bench.truth import figures
 from curate.errors import InputError
 from curate.noise.fit import MOST_COPIES, NoiseOptions, NoiseSample, fit_noise

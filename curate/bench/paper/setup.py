@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from curate.bench.paper.adapter import HeadOptions, head_trainer
 from curate.bench.paper.measure import Noising, PaperBench
 from curate.bench.paper.noise_index import Protocol
 from curate.bench.paper.splits import DatasetName
@@ -35,6 +34,8 @@ def chosen_noising(
 
 def paper_bench(config: PipelineConfig, joint_space: bool) -> PaperBench:
     """The pipeline's noise options, and heads on top of its towers."""
+    from curate.bench.paper.adapter import HeadOptions, head_trainer
+
     noise = config.stages.noise or NoiseConfig.model_validate({})
     return PaperBench(
         noise=noise_options(noise),

@@ -127,7 +127,7 @@ def _read_json(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{file}: no such file. docs/paper.md says what --path must hold.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{file}: cannot be read as JSON: {error}") from None
 
 
@@ -137,7 +137,7 @@ def _listed(entry: Any, where: str) -> _Listed:
         ids = {name: int(entry[name]) for name in ("imgid", "cocoid") if name in entry}
         folder = str(entry.get("filepath", ""))
         made = _Listed(str(entry["split"]), str(entry["filename"]), folder, ids, captions)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
             f"{where}: must have split, filename, and sentences with raw, as Karpathy's files do ({error!r})"
         ) from None
@@ -195,11 +195,14 @@ def _read_ncr(folder: Path, part: str) -> Split:
     """CC152K: a line is the image's id, a tab and the caption; images are `images/ID.jpg`. Missing ones stay out."""
     names = (f"{part}_caps.tsv", f"{part}_caps_img_urls.csv")
     file = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
-    rows = list(csv.reader(_lines(file), delimiter="\t"))
+    try:
+        rows = list(csv.reader(_lines(file), delimiter="\t"))
+    except csv.Error as error:
+        raise InputError(f"{file}: cannot be read as tab-separated lines: {error}") from None
     short = [number for number, row in enumerate(rows) if len(row) < 2]
     if short:
         raise InputError(f"{file}:{short[0] + 1}: must be an image id, a tab and a caption")
-    found = [(_found(folder / "images" / row[0].strip()), row[1].strip()) for row in rows]
+    found = [(_found(folder / "images", row[0].strip()), row[1].strip()) for row in rows]
     pairs = [(image, caption) for image, caption in found if image is not None]
     if not pairs:
         raise InputError(f"{folder / 'images'}: holds none of the {len(rows):,} images of {file.name} (ID.jpg)")
@@ -207,8 +210,9 @@ def _read_ncr(folder: Path, part: str) -> Split:
     return _split(images, captions, np.arange(len(captions)), f"{folder}: {part}")
 
 
-def _found(stem: Path) -> Path | None:
-    return next((file for suffix in _IMAGE_SUFFIXES if (file := stem.with_name(stem.name + suffix)).is_file()), None)
+def _found(folder: Path, name: str) -> Path | None:
+    """The image of that name in the folder, of any format. A name from a list never leads out of the folder."""
+    return next((file for suffix in _IMAGE_SUFFIXES if (file := folder / (Path(name).name + suffix)).is_file()), None)
 
 
 def _image_file(folder: Path, file: str, subfolder: str) -> Path:

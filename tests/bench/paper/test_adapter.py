@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from curate.bench.paper.adapter import Embedded, HeadOptions, Hints, head_trainer
+from curate.bench.paper.adapter import HeadOptions, head_trainer
 from curate.bench.paper.retrieval import recalls
+from curate.bench.paper.training import Embedded, Hints
 from tests.noise.synthetic import unit
 
 APART = HeadOptions(joint_space=False, dimensions=16, epochs=8, batch=100, learning_rate=3e-3)

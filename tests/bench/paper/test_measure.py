@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curate.bench.paper.adapter import Embedded
 from curate.bench.paper.embeddings import EmbeddedDataset, Part
 from curate.bench.paper.measure import Noising, PaperBench, bench_paper
 from curate.bench.paper.published import FILTERS, ROWS, published_rows
 from curate.bench.paper.splits import PaperDataset, Split
 from curate.bench.paper.tables import paper_tables
+from curate.bench.paper.training import Embedded
 from curate.errors import InputError
 from curate.noise import fit
 from tests.noise.synthetic import SMALL, halved

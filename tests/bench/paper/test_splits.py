@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from curate.bench.paper.splits import read_dataset
 from curate.errors import InputError
@@ -121,6 +123,58 @@ def test_broken_lists_of_scan_are_told_by_their_line(tmp_path, file, text, messa
     (write_scan(folder) / file).write_text(text)
     with pytest.raises(InputError, match=message):
         read_dataset("flickr30k", folder)
+
+
+def test_an_id_never_leads_out_of_the_folder(tmp_path):
+    folder = write_cc152k(tmp_path / "cc")
+    (folder / "secret.png").write_bytes(b"")
+    (folder / "dev_caps.tsv").write_text("../secret\ta caption\n1_dev\tanother\n")
+    assert read_dataset("cc152k", folder).dev.captions == ("another",)
+
+
+PARTS = ("train", "restval", "val", "test")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+ENTRY = st.fixed_dictionaries(
+    {},
+    optional={
+        "split": st.sampled_from(PARTS) | JSON,
+        "filename": st.sampled_from(["a.png", "../a.png", ""]) | JSON,
+        "sentences": st.lists(st.fixed_dictionaries({"raw": st.text()}), min_size=5, max_size=6) | JSON,
+        "imgid": JSON,
+        "filepath": JSON,
+    },
+)
+
+
+@given(content=st.fixed_dictionaries({"images": st.lists(ENTRY, max_size=4)}) | JSON)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_the_json_holds_the_answer_is_a_data_set_or_a_word(tmp_path, content):
+    (tmp_path / "images").mkdir(exist_ok=True)
+    (tmp_path / "images" / "a.png").touch()
+    (tmp_path / "dataset_flickr30k.json").write_text(json.dumps(content))
+    try:
+        dataset = read_dataset("flickr30k", tmp_path)
+    except InputError:
+        return
+    assert len(dataset.train.captions) == 5 * len(dataset.train.images)
+
+
+@given(text=st.text(st.characters(codec="utf-8")))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_the_lines_hold_the_answer_is_pairs_or_a_word(tmp_path, text):
+    (tmp_path / "images").mkdir(exist_ok=True)
+    (tmp_path / "images" / "0.png").touch()
+    for part in ("train", "dev", "test"):
+        (tmp_path / f"{part}_caps.tsv").write_text(f"0\tfirst\n{text}", newline="")
+    try:
+        dataset = read_dataset("cc152k", tmp_path)
+    except InputError:
+        return
+    assert dataset.train.captions[0].startswith("first")
 
 
 def test_what_is_missing_is_named(tmp_path):
