@@ -48,7 +48,7 @@ COCA_FILE = "_state/coca.json"
 # Raise it when annotation files would differ for the same columns of the steps before.
 ANNOTATE_VERSION = 4
 # Raise it when the same sample would give another noise model.
-NOISE_FIT_VERSION = 5
+NOISE_FIT_VERSION = 6
 # Raise it when the same sample would give another concept model.
 CONCEPTS_FIT_VERSION = 2
 # Raise it when the same sample would give another captioner.
