@@ -32,6 +32,7 @@ bench_app = typer.Typer(no_args_is_help=True, help="Measure curate against known
 app.add_typer(bench_app, name="bench")
 bench_app.command()(bench.noise)
 bench_app.command()(bench.concepts)
+bench_app.command()(bench.captions)
 
 
 def main() -> None:
