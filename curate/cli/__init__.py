@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from curate.cli import bench, data, export, look, run
+from curate.cli import bench, data, export, look, pipeline, run
 from curate.cli.shared import err
 from curate.errors import CurateError, InputError
 
@@ -18,6 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Offline curation of noisy web image-text corpora: which captions do not belong to their image?",
 )
+app.command()(pipeline.init)
+app.command()(pipeline.validate)
 app.command()(run.run)
 app.command()(run.plan)
 app.command()(look.inspect)
