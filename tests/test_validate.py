@@ -77,6 +77,7 @@ def test_named_weights_are_not_fetched(validate):
         ("output: FOLDER/run", "output: a\noutput: b", ["4: 'output' is given twice; leave one out"]),
         ("output: FOLDER/run", "output: [a]", ["3: output: input should be a valid string, but is ['a']"]),
         ("model: MODEL", "model: ViT-B-23", ["5: encoder.model: ViT-B-23: open_clip has no such model. Did you mean"]),
+        ("model: MODEL", "modle: MODEL", ["5: encoder.modle: unknown key; did you mean 'model'?"]),
         ("model: MODEL", "model: gone.json", ["5: encoder.model: gone.json: no such file"]),
         ("model: MODEL", "model: offline", ["6: encoder.pretrained: CHECKPOINT has no use with `model: offline`"]),
         ("CHECKPOINT", "gone.safetensors", ["6: encoder.pretrained: gone.safetensors: no such file"]),

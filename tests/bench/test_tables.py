@@ -66,3 +66,4 @@ def test_they_fit_100_columns_and_nothing_is_cut_where_there_are_fewer(records):
     lines = narrow.file.getvalue().splitlines()
     assert max(map(len, lines)) <= 100
     assert not [line for line in lines if "…" in line]
+    assert sum(line.strip().endswith("per s") for line in lines) == 2
