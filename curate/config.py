@@ -310,7 +310,7 @@ class ReadConfig:
     config: PipelineConfig | None
 
     def where(self, *path: str | int) -> str:
-        """ "file:line" of a key, or of what encloses it where it is not given."""
+        """The place of a key, "file:line", or of what encloses it where it is not given."""
         return _where(path, self.name, self.lines)
 
 
