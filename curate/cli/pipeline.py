@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from curate.cli.shared import Overrides, PipelineFile, out, write_file
+from curate.cli.shared import Overrides, PipelineFile, harmless, out, write_file
 from curate.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def validate(pipeline: PipelineFile, overrides: Overrides = None) -> None:
 def _asked(question: str, needed: str) -> str:
     if not sys.stdin.isatty():
         raise InputError(needed)
-    answer: str = typer.prompt(question)
+    answer: str = typer.prompt(harmless(question))
     return answer
 
 
