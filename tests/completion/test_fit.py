@@ -129,6 +129,13 @@ def test_proposals_compare_with_the_original_where_there_is_one(world, model: Co
     assert taken[2:][wrong[2:]].mean() > 5 * taken[2:][~wrong[2:]].mean()
 
 
+def test_a_decoder_that_names_an_architecture_gets_it(world):
+    sample, _, noise = world
+    made = fit_completion(sample, noise, replace(QUICK, decoder="transformer"), 0)
+    assert made.captioner.network.shape.architecture == "transformer"
+    assert build_decoder("transformer", made.bank, made.captioner, Agreement(noise), encode, 0)
+
+
 @pytest.mark.parametrize("trusted", [0, 1, 49])
 @pytest.mark.parametrize("decoder", ["default", "consensus", "coca"])
 def test_too_few_trusted_pairs_are_nothing_to_learn_from(world, decoder, trusted):
