@@ -268,7 +268,7 @@ def _measured(
     try:
         with _told(console) as told:
             for record in measure(told):
-                if json_file is not None and record["method"] != records[-1].get("method"):
+                if json_file is not None and any(record[key] != records[-1].get(key) for key in _MEASURED_AT_ONCE):
                     write_json(json_file, records)
                 records.append(record)
     finally:
@@ -277,6 +277,9 @@ def _measured(
         for table in tables(records) if len(records) > 1 else ():
             print_table(console, table)
     return records
+
+
+_MEASURED_AT_ONCE = ("kind", "rate", "seed", "method")
 
 
 @contextmanager

@@ -152,10 +152,24 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(bench
     assert "fitting noise" not in told
 
 
+def test_a_condition_is_in_the_file_before_the_next_one_is_measured(tmp_path):
+    seen = []
+
+    def measure(told):
+        for rate in (0.0, 0.4):
+            for metric in ("images", "noise_seconds"):
+                yield {"rate": rate, "kind": "random", "seed": 0, "method": "", "metric": metric}
+                seen.append(len(json.loads((tmp_path / "r").read_text())))
+
+    _measured({"metric": "environment"}, measure, lambda records: [], Console(quiet=True), tmp_path / "r")
+    assert seen == [1, 1, 3, 3]
+
+
 def test_whoever_interrupts_keeps_what_is_measured(tmp_path):
     def measure(told):
         for metric in ("images", "cider_d"):
-            yield {"rate": 0.0, "kind": "random", "method": "nearest", "subset": "all", "metric": metric, "value": 1}
+            measured = {"rate": 0.0, "kind": "random", "seed": 0, "method": "nearest", "subset": "all"}
+            yield {**measured, "metric": metric, "value": 1}
         raise KeyboardInterrupt
 
     shown = Console(record=True, width=100)
