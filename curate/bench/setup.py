@@ -71,7 +71,7 @@ def caption_bench(config: PipelineConfig, plan: Plan) -> CaptionBench:
     """What `curate bench captions` fits with: the pipeline's options, its text tower and the tagger of nouns.
 
     Raises:
-        InputError: the vocabulary cannot be read, or the metrics are not installed.
+        InputError: the vocabulary cannot be read, the metrics are not installed, or the decoder looks at pictures.
     """
     from curate.bench.caption_metrics import check_metrics
     from curate.bench.captions import CaptionBench
@@ -81,6 +81,11 @@ def caption_bench(config: PipelineConfig, plan: Plan) -> CaptionBench:
     of_concepts = concept_bench(config, plan)
     concepts = config.stages.concepts or ConceptsConfig.model_validate({})
     caption = config.stages.caption or CaptionConfig.model_validate({})
+    if caption.decoder == "coca":
+        raise InputError(
+            "stages.caption.decoder: coca looks at pictures, and this bench keeps embeddings only. Measure another "
+            "decoder: --set stages.caption.decoder=default"
+        )
     return CaptionBench(
         noise=of_concepts.noise or noise_options(NoiseConfig.model_validate({})),
         concepts=of_concepts.concepts,

@@ -20,7 +20,7 @@ from curate.concepts.words import english_tokenizer
 from curate.corpora.pairs import Pair
 from curate.errors import InputError
 from tests.completion.test_fit import COLOURS, QUICK, THINGS, encode
-from tests.conftest import Pipeline
+from tests.conftest import DECIDED_NOISE, Pipeline
 from tests.noise.synthetic import SMALL, corpus
 
 pytest.importorskip("sacrebleu")
@@ -90,7 +90,7 @@ def work(tmp_path_factory):
 def bench(shards, tiny_encoder, work, tmp_path, curate):
     """Run `curate bench captions` in this process; returns (exit code, records, stdout, stderr)."""
     pipeline = work / "pipeline.yaml"
-    stages = ["embed", {"noise": {"folds": 3, "rounds": 1, "itc_epochs": 1}}, {"concepts": {"min_documents": 2}}]
+    stages = ["embed", DECIDED_NOISE, {"concepts": {"min_documents": 2}}, {"caption": {"trusted_below": 0.95}}]
     pipeline.write_text(yaml.safe_dump(Pipeline(shards, work / "unused", tiny_encoder, stages=stages).raw))
 
     def call(*arguments, json_file=tmp_path / "answer.json"):
@@ -135,6 +135,7 @@ def test_quiet_says_nothing(bench):
         (["--rate", "1"], "give shares from 0 to below 1"),
         (["--seeds", "0"], "--seeds"),
         (["--set", "stages.caption.decoder=magic"], "caption.decoder"),
+        (["--set", "stages.caption={decoder: coca, coca: {model: a, pretrained: b}}"], "coca looks at pictures"),
         (["--set", "stages.concepts.vocabulary=nothing.txt"], "nothing.txt"),
     ],
 )
