@@ -128,8 +128,13 @@ def of_chunk(compared: Compared, references: References, memory: MemoryBank, ste
     by_image, image_ratio = _ratio(compared.pairs, gradients, memory, _most_similar(compared.image, memory), step)
     by_text, text_ratio = _ratio(compared.pairs, gradients, memory, _most_similar(compared.text, memory), step)
     ratio = np.float32(0.5) * (image_ratio + text_ratio)
-    weight = np.where(ratio < 1, np.tanh(ratio), np.float32(1))
-    return NegativeImpact(ratio, weight, memory_image=by_image, memory_text=by_text)
+    return NegativeImpact(ratio, confidence_weight(ratio), memory_image=by_image, memory_text=by_text)
+
+
+def confidence_weight(ratio: Floats) -> Floats:
+    """NPC's sample weight: tanh(r) where learning the pair harms its memory entries (r < 1), else 1. float32 [n]."""
+    weight: Floats = np.where(ratio < 1, np.tanh(ratio), np.float32(1))
+    return weight
 
 
 def _ratio(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from curate.columns import embedding_matrix, field_values
 from curate.errors import InputError
 from curate.noise.model import NoiseModel, Scores
+from curate.noise.negative_impact import confidence_weight
 from curate.noise.similarity import have_direction
 from curate.schema import NOISE_SCHEMA, SIGNALS_TYPE, Status
 
@@ -118,12 +119,6 @@ def margin_share(clean_probability: Floats) -> Floats:
     """
     share: Floats = (np.float32(10) ** clean_probability - np.float32(1)) / np.float32(9)
     return share
-
-
-def confidence_weight(negative_impact: Floats) -> Floats:
-    """NPC's sample weight: tanh(r) where learning the pair harms its memory entries (r < 1), else 1. float32 [n]."""
-    weight: Floats = np.where(negative_impact < 1, np.tanh(negative_impact), np.float32(1))
-    return weight
 
 
 def _usable(batch: pa.Table) -> NDArray[np.bool_]:

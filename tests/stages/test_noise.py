@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 
 from curate.errors import InputError
+from curate.noise.negative_impact import confidence_weight
 from curate.schema import FIELDS_TYPE
-from curate.stages.noise import Noise, NoiseColumns, confidence_weight, margin_share
+from curate.stages.noise import Noise, NoiseColumns, margin_share
 from tests.noise.synthetic import corpus, joined, quick_fit, taken
 
 
