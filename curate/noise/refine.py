@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from curate.errors import CurateError, InputError
+from curate.errors import CurateError
 from curate.noise.agreement import project
 from curate.noise.evidence import BY_REFERENCES
 from curate.noise.features import Features
@@ -89,9 +89,11 @@ def refine_noise(
         noise: what `fit_noise` made of them.
         refine: see `RefineOptions`.
 
+    Rounds end when they are done, when hardly a pair enters or leaves the trusted ones, or when too few are trusted to
+    learn from (then there may be none at all): `diagnostics["ended"]` says which.
+
     Raises:
         CurateError: the noise model is of another sample.
-        InputError: too few pairs are trusted to learn from.
     """
     evidence = evidence_of(options.signals, sample.joint_space)
     comparable = have_direction(sample.image) & have_direction(sample.text)
@@ -118,6 +120,21 @@ class _Refined:
     mixture: Mixture
     strata: Mapping[str, Mixture]
     impact: Floats | None
+
+
+@dataclass(frozen=True)
+class _Moves:
+    """How many pairs are trusted after a round, how many of them were not before, and how many are no longer."""
+
+    trusted: int
+    entered: int
+    left: int
+    pairs: int
+
+    @property
+    def changed(self) -> float:
+        """Share of the pairs that entered or left."""
+        return (self.entered + self.left) / self.pairs
 
 
 @dataclass(frozen=True)
@@ -154,20 +171,23 @@ class _Refinement(SampleFit):
     def refined(self) -> RefinedModel:
         """Round after round, until hardly a pair enters or leaves the trusted ones."""
         believed, history = self._noise_model_says(), list[_Refined]()
-        moves: list[dict[str, int]] = []
-        while len(history) < self.refine.rounds:
+        moves: list[_Moves] = []
+        ended = None
+        while ended is None:
+            fewest = min(len(self._trusted(fold, believed)) for fold in range(self.options.folds))
+            if fewest < MIN_TRAINING_ROWS:
+                ended = f"too few trusted pairs: {fewest} beside one of the folds, needed: {MIN_TRAINING_ROWS}"
+                break
             history.append(self._refined(believed, len(history)))
             after = self._believed(history[-1], believed)
             moves.append(self._moves(believed, after))
-            believed = after
-            if moves[-1]["entered"] + moves[-1]["left"] < self.refine.settled * len(self.fold):
-                break
+            believed, ended = after, self._ended(moves)
         return RefinedModel(
             noise=self.noise,
             rounds=tuple(self._kept(each, last=each is history[-1]) for each in history),
             evidence=self.evidence_names,
             strata=tuple(tuple(own_strata(each.strata)) for each in history),
-            diagnostics=self._round_diagnostics(history, moves),
+            diagnostics=self._round_diagnostics(history, moves, ended),
         )
 
     def _columns_of(self, names: tuple[SignalName, ...]) -> list[int]:
@@ -220,18 +240,13 @@ class _Refinement(SampleFit):
             values[rows] = own
         return values
 
-    def _trained(self, fold: int, believed: _Believed, number: int) -> RefinedHeads:
-        """Heads that saw no pair of the fold, nor a twin of one.
+    def _trusted(self, fold: int, believed: _Believed) -> Rows:
+        """The pairs that a fold's heads are trained on."""
+        return np.nonzero(self.trained[:, fold] & (believed.noise_prob < self.refine.trusted_below))[0]
 
-        Raises:
-            InputError: too few pairs are trusted.
-        """
-        rows = np.nonzero(self.trained[:, fold] & (believed.noise_prob < self.refine.trusted_below))[0]
-        if len(rows) < MIN_TRAINING_ROWS:
-            raise InputError(
-                f"refine has too little to learn from: only {len(rows)} pairs are trusted beside fold {fold} "
-                f"(needed: {MIN_TRAINING_ROWS}). Raise refine.trusted_below, or leave out the stage."
-            )
+    def _trained(self, fold: int, believed: _Believed, number: int) -> RefinedHeads:
+        """Heads that saw no pair of the fold, nor a twin of one."""
+        rows = self._trusted(fold, believed)
         model = self.noise.fitted.folds[fold]
         start = heads_from_cca(model.cca) if model.adapter is None else heads_from_joint_space(model.adapter)
         pairs = TrustedPairs(self.features.take(rows), believed.noise_prob[rows], believed.weight[rows])
@@ -266,9 +281,15 @@ class _Refinement(SampleFit):
         probability = stratified(after.mixture.posterior, names, own, scores, self._values())
         return _Believed(probability, before.weight if after.impact is None else confidence_weight(after.impact))
 
-    def _moves(self, before: _Believed, after: _Believed) -> dict[str, int]:
-        was, is_ = (each.noise_prob < self.refine.trusted_below for each in (before, after))
-        return {"trusted": int(is_.sum()), "entered": int((is_ & ~was).sum()), "left": int((was & ~is_).sum())}
+    def _moves(self, before: _Believed, after: _Believed) -> _Moves:
+        was, now = (each.noise_prob < self.refine.trusted_below for each in (before, after))
+        return _Moves(int(now.sum()), int((now & ~was).sum()), int((was & ~now).sum()), len(now))
+
+    def _ended(self, moves: Sequence[_Moves]) -> str | None:
+        """Why there is no further round, None if there is."""
+        if moves[-1].changed < self.refine.settled:
+            return "settled"
+        return "all rounds done" if len(moves) == self.refine.rounds else None
 
     def _kept(self, each: _Refined, last: bool) -> RefinedRound:
         """What is needed to score with a round: published reference pairs only where they are asked."""
@@ -292,24 +313,26 @@ class _Refinement(SampleFit):
             strata=tuple(Stratum(each.strata[name].posterior) for name in own_strata(each.strata)),
         )
 
-    def _round_diagnostics(self, history: Sequence[_Refined], moves: Sequence[dict[str, int]]) -> dict[str, object]:
+    def _round_diagnostics(
+        self, history: Sequence[_Refined], moves: Sequence[_Moves], ended: str
+    ) -> dict[str, object]:
         """JSON-able figures of every round: its mixture, and how many pairs entered and left the trusted ones."""
-        pairs = len(self.fold)
-        settled = moves[-1]["entered"] + moves[-1]["left"] < self.refine.settled * pairs
         rounds = [
             {
                 "round": number,
-                **moved,
-                "changed": (moved["entered"] + moved["left"]) / pairs,
+                "trusted": moved.trusted,
+                "entered": moved.entered,
+                "left": moved.left,
+                "changed": moved.changed,
                 "mixture": each.mixture.diagnostics(),
                 **({"strata": {name: own.diagnostics() for name, own in each.strata.items()}} if each.strata else {}),
             }
             for number, (each, moved) in enumerate(zip(history, moves, strict=True), start=1)
         ]
         return {
-            "pairs": pairs,
+            "pairs": len(self.fold),
             "score": ", ".join(self.evidence_names),
-            "settled": settled,
+            "ended": ended,
             "rounds": rounds,
             "options": asdict(self.refine),
         }

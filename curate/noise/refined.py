@@ -98,7 +98,7 @@ class RefinedModel:
 
     Attributes:
         noise: the model that is refined; stored by itself.
-        rounds: at least one.
+        rounds: none where there was nothing to learn from.
         evidence: the signals that noise_prob is made of.
         strata: names of the strata of each round that have a posterior of their own.
         diagnostics: JSON-able figures of every round.
@@ -113,7 +113,7 @@ class RefinedModel:
     def score(
         self, fold: Folds, image: Floats, text: Floats, strata: Sequence[str | None] | None = None
     ) -> RefinedScores:
-        """Score pairs; a row's result depends on the row and this model alone.
+        """Score pairs by a model that has rounds; a row's result depends on the row and this model alone.
 
         Args:
             fold: the fold that the noise model scored each pair in, int8 [n].
