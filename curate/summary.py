@@ -39,6 +39,7 @@ class Summary:
         shard_errors: what in the shards could not become a row.
         most_suspicious: pairs with the highest noise_prob, highest first, one for each caption.
         noise: diagnostics of the noise fit (method, separable, noise share...), empty without one.
+        refine: diagnostics of the rounds of refinement, empty without them.
     """
 
     pairs: int
@@ -47,6 +48,7 @@ class Summary:
     shard_errors: int
     most_suspicious: list[SuspiciousPair]
     noise: dict[str, Any] = field(default_factory=dict)
+    refine: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -82,14 +84,15 @@ def summarize(store: RunStore, top: int = 5) -> Summary:
         statuses.update(_counts(table, "status"))
         suspicious = _most_suspicious(table, suspicious, top)
     errors = store.read_table("shard_errors.parquet", ["shard"]).num_rows
-    facts = store.read_json("artifacts/noise/artifact.json") or {}
+    noise, refine = (store.read_json(f"artifacts/{fit}/artifact.json") or {} for fit in ("noise", "refine"))
     return Summary(
         pairs,
         {label: labels.get(label, 0) for label in ("clean", "uncertain", "noisy")} if labels else {},
         dict(statuses.most_common()),
         errors,
         suspicious,
-        facts.get("diagnostics", {}),
+        noise.get("diagnostics", {}),
+        refine.get("diagnostics", {}),
     )
 
 

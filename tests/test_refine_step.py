@@ -112,6 +112,22 @@ def test_fits_from_a_run_whose_noise_model_is_newer_is_refused(refined, tmp_path
         make_plan(copy.config(), LocalRunner(1).index, fits_from=str(copy.output))
 
 
+def test_inspect_shows_what_each_round_changed(refined, curate):
+    code, out, _ = curate("inspect", refined.output)
+    assert code == 0
+    assert "refinement" in out
+    assert "ended: all rounds done" in out
+
+
+def test_a_corpus_without_a_trusted_pair_keeps_what_the_noise_stage_said(refined, tmp_path, caplog):
+    copy = refined.copied_to(tmp_path)
+    copy.run("stages.refine.trusted_below=0.000001")
+    assert "refine changes nothing: too few trusted pairs" in caplog.text
+    after, before = (pd.read_parquet(copy.output / step) for step in ("annotations", "noise"))
+    for name in ("noise_prob", "noise_rank", "label", "weight"):
+        pd.testing.assert_series_equal(after[name], before[name])
+
+
 def test_a_pair_that_cannot_be_used_has_no_refined_columns(refined):
     table = pd.read_parquet(refined.output / "annotations")
     broken = table[table.status != "ok"]

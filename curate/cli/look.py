@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from curate.cli.shared import JsonFile, RunDirectory, TruthFile, out, write_file, write_json
-from curate.cli.show import print_counts, print_facts, print_pair, print_suspicious, printable
+from curate.cli.show import print_counts, print_facts, print_pair, print_rounds, print_suspicious, printable
 from curate.errors import CurateError, InputError
 
 
@@ -35,6 +35,7 @@ def inspect(
     else:
         summary = summarize(store, top)
         print_counts(out, summary)
+        print_rounds(out, summary)
         print_suspicious(out, summary)
         answer = summary.to_json()
     if truth is not None:

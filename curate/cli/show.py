@@ -61,6 +61,21 @@ def print_counts(console: Console, summary: Summary) -> None:
         )
 
 
+def print_rounds(console: Console, summary: Summary) -> None:
+    """What each round of refinement changed, where there were any."""
+    if not summary.refine:
+        return
+    heads = ("round", "trusted", "entered", "left", "noise", "separable")
+    table = Table(*heads, title="refinement", title_justify="left", box=None)
+    for each in summary.refine["rounds"]:
+        counts = (f"{each[name]:,}" for name in ("trusted", "entered", "left"))
+        mixture = each["mixture"]
+        table.add_row(str(each["round"]), *counts, f"{mixture['noise_share']:.1%}", mixture["separable"])
+    console.print()
+    console.print(table)
+    console.print(f"ended: {summary.refine['ended']}", markup=False)
+
+
 def print_suspicious(console: Console, summary: Summary) -> None:
     if not summary.most_suspicious:
         return

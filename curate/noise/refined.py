@@ -78,7 +78,7 @@ class RefinedScores:
 
     Attributes:
         noise_prob: after each round, float32 [rounds, n].
-        noise_rank: after the last, float32 [n].
+        noise_rank: likewise, float32 [rounds, n].
         negative_impact: under the last round's heads, see `noise.negative_impact`, float32 [n].
     """
 
@@ -128,9 +128,10 @@ class RefinedModel:
                 rows = np.nonzero(fold == number)[0]
                 if len(rows):
                     scores[:, rows], impact[rows] = self._of_fold(number, features.take(rows))
-        made = zip(self.rounds, scores, self.strata, strict=True)
+        made = list(zip(self.rounds, scores, self.strata, strict=True))
         probability = [stratified(each.posterior, names, each.strata, score, strata) for each, score, names in made]
-        return RefinedScores(np.stack(probability), self.rounds[-1].rank(scores[-1]), impact)
+        rank = [each.rank(score) for each, score, _ in made]
+        return RefinedScores(np.stack(probability), np.stack(rank), impact)
 
     def _of_fold(self, number: int, features: Features) -> tuple[Floats, Floats]:
         """Score of each round, float32 [rounds, n], and the negative impact in the last, [n]."""

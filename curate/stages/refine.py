@@ -51,7 +51,7 @@ class Refine:
         rounds = before[None]
         if self.model.rounds:
             scores = self._scores(scored)
-            beliefs = self.how.beliefs(scores.noise_prob[-1], scores.noise_rank, scores.negative_impact)
+            beliefs = self.how.beliefs(scores.noise_prob[-1], scores.noise_rank[-1], scores.negative_impact)
             rounds = np.concatenate([rounds, scores.noise_prob])
         made = {**beliefs, "noise_prob_unrefined": before, "rejected_in_round": self._rejected(rounds)}
         columns = [pa.array(made[name]) for name in self.provides.names]
