@@ -157,11 +157,17 @@ def test_a_row_scores_the_same_whoever_stands_beside_it_and_after_writing_and_re
         assert np.array_equal(getattr(whole, name)[..., 7:30], getattr(part, name))
 
 
-@pytest.mark.parametrize("joint_space", [False, True])
+@pytest.fixture(scope="module", params=[False, True], ids=["strangers", "joint"])
+def towers(request):
+    """Pairs of both kinds of towers, which are mismatched, and their noise model."""
+    sample, mismatched = corpus(rows=300, mismatched=0.3, joint_space=request.param)
+    return sample, mismatched, quick_fit(sample)
+
+
 @pytest.mark.parametrize("loss", ["nitc", "npc", "dsdmr", "infonce"])
-def test_every_loss_goes_end_to_end_for_both_kinds_of_towers(loss, joint_space):
-    sample, mismatched = corpus(rows=300, mismatched=0.3, joint_space=joint_space)
-    model = quick_refine(sample, quick_fit(sample), heads=replace(QUICK, loss=loss), rounds=2, settled=0)
+def test_every_loss_goes_end_to_end_for_both_kinds_of_towers(towers, loss):
+    sample, mismatched, noise = towers
+    model = quick_refine(sample, noise, heads=replace(QUICK, loss=loss), rounds=2, settled=0)
     scores = refined_scores(model, sample)
     assert auroc(mismatched, scores.noise_rank[-1]) > 0.97
     assert np.isfinite(scores.negative_impact).all()
