@@ -8,8 +8,8 @@ import warnings
 
 import typer
 
-from curate.cli import bench, data, export, look, run
-from curate.cli.shared import err
+from curate.cli import bench, data, export, inspect, look, run
+from curate.cli.shared import err, harmless
 from curate.errors import CurateError, InputError
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
 )
 app.command()(run.run)
 app.command()(run.plan)
-app.command()(look.inspect)
+app.command()(inspect.inspect)
 app.command()(look.report)
 app.command()(export.export)
 app.command()(look.doctor)
@@ -51,4 +51,5 @@ def main() -> None:
 
 def _complain(error: Exception) -> None:
     err.print("[bold red]error[/]", end=" ")
-    err.print(str(error), markup=False, soft_wrap=True)
+    # Names of shards and fields in it come from strangers.
+    err.print("\n".join(map(harmless, str(error).split("\n"))), markup=False, soft_wrap=True)

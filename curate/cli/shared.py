@@ -17,7 +17,9 @@ from curate.errors import InputError
 
 if TYPE_CHECKING:
     from curate.bench.tables import TextTable
+    from curate.config import PipelineConfig
     from curate.run import Progress, Runner
+    from curate.store import RunStore
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -101,9 +103,14 @@ def rich_table(text: TextTable) -> Table:
     return table
 
 
+def harmless(text: str) -> str:
+    """Captions come from strangers: no control character or direction mark of theirs reaches the terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def one_line(text: str, most: int = 100) -> str:
-    """Captions come from strangers: no control character of theirs reaches the terminal."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """A harmless text on one line, its end left out where it is long."""
+    line = " ".join(harmless(text).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
@@ -131,3 +138,24 @@ def write_file(option: str, file: Path, text: str) -> None:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{option} {file}: cannot be written: {error}") from None
+
+
+def make_empty_folder(option: str, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = any(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{option} {folder}: cannot be made or read: {error}") from None
+    if taken:
+        raise InputError(f"{option} {folder}: is not empty; name a new folder, so that no old file is mixed in")
+
+
+def pipeline_of(store: RunStore, file: Path | None) -> PipelineConfig:
+    """The pipeline in a file, or else the one that the run remembers."""
+    from curate.config import load_config
+    from curate.state import remembered_config
+
+    config = remembered_config(store) if file is None else load_config(file)
+    if config is None:
+        raise InputError(f"{store.url}: does not say where its input is; name the pipeline file with --pipeline")
+    return config
