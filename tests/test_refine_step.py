@@ -8,6 +8,8 @@ import pytest
 from curate.errors import InputError
 from curate.plan import make_plan
 from curate.run import LocalRunner, execute
+from curate.store import RunStore
+from curate.summary import summarize
 from tests.conftest import Pipeline, SilentProgress, worked_on
 
 NOISE = {"noise": {"folds": 3, "rounds": 1, "itc_epochs": 1}}
@@ -117,6 +119,17 @@ def test_inspect_shows_what_each_round_changed(refined, curate):
     assert code == 0
     assert "refinement" in out
     assert "ended: all rounds done" in out
+
+
+def test_a_run_that_refines_no_more_has_the_noise_steps_columns_and_shows_no_rounds(refined, tmp_path):
+    copy = refined.copied_to(tmp_path)
+    copy.raw["stages"] = ["embed", NOISE]
+    copy.run()
+    table = pd.read_parquet(copy.output / "annotations")
+    pd.testing.assert_series_equal(table.noise_prob, column(copy, "noise", "noise_prob"))
+    assert table.noise_prob_unrefined.isna().all()
+    assert summarize(RunStore(str(refined.output))).refine["rounds"]
+    assert summarize(RunStore(str(copy.output))).refine == {}
 
 
 def test_a_corpus_without_a_trusted_pair_keeps_what_the_noise_stage_said(refined, tmp_path, caplog):
