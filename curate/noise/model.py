@@ -167,6 +167,31 @@ class Stratum:
     posterior: Posterior
 
 
+def stratified(
+    pooled: Posterior,
+    names: Sequence[str],
+    own: Sequence[Stratum],
+    score: Floats,
+    values: Sequence[str | None] | None,
+) -> Floats:
+    """noise_prob of scores, float32 [n], those of a named stratum by its own posterior, all others by the pooled one.
+
+    Args:
+        pooled: of all pairs.
+        names, own: the strata that have a posterior of their own.
+        score: float32 [n].
+        values: the stratum of each pair; None: there are none.
+    """
+    probability = pooled(score)
+    if values is None or not names:
+        return probability
+    belongs = np.array(values, dtype=object)
+    for name, stratum in zip(names, own, strict=True):
+        rows = np.nonzero(belongs == name)[0]
+        probability[rows] = stratum.posterior(score[rows])
+    return probability
+
+
 @dataclass(frozen=True)
 class Scores:
     """What is known of every row.
@@ -322,20 +347,14 @@ class NoiseModel:
         return Scores(
             fold=fold,
             signals=published_signals(self.columns, raw, standard),
-            noise_prob=self._probability(score, strata),
+            noise_prob=self.probability(score, strata),
             noise_rank=self.fitted.rank(score),
             memory=memory,
         )
 
-    def _probability(self, score: Floats, strata: Sequence[str | None] | None) -> Floats:
-        probability = self.fitted.posterior(score)
-        if strata is None or not self.strata:
-            return probability
-        values = np.array(strata, dtype=object)
-        for name, stratum in zip(self.strata, self.fitted.strata, strict=True):
-            rows = np.nonzero(values == name)[0]
-            probability[rows] = stratum.posterior(score[rows])
-        return probability
+    def probability(self, score: Floats, strata: Sequence[str | None] | None) -> Floats:
+        """noise_prob of fused scores, float32 [n]; `strata` as for `score`."""
+        return stratified(self.fitted.posterior, self.strata, self.fitted.strata, score, strata)
 
     def to_bytes(self) -> dict[str, bytes]:
         """File name -> content: safetensors for arrays, JSON for the rest. Equal models give equal bytes."""
