@@ -29,7 +29,7 @@ def noise(
     ] = "random",
     rates: Annotated[str, typer.Option("--rate", metavar="R,..", help="Shares of pairs to mismatch.")] = "0.4",
     seeds: Annotated[int, typer.Option(min=1, help="Draws of every condition.")] = 3,
-    methods: Annotated[str, typer.Option("--method", metavar="M,..", help="ours, all, or names.")] = "ours",
+    methods: Annotated[str, typer.Option("--method", metavar="M,..", help="ours, refined, all, or names.")] = "ours",
     category_field: Annotated[
         str, typer.Option(help="kind category: field of the JSON member, or column of the table.")
     ] = "category",
