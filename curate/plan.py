@@ -548,8 +548,9 @@ def _beliefs(config: PipelineConfig, noise_fit: FitStep | None, refine_fit: FitS
 
 def _believed(config: PipelineConfig) -> str | None:
     """The step whose noise_prob counts; None: there is none."""
-    stages = config.stages
-    return "refine" if stages.refine is not None else None if stages.noise is None else "noise"
+    if config.stages.refine is not None:
+        return REFINE_FIT
+    return None if config.stages.noise is None else NOISE_FIT
 
 
 def _concepts_fit(

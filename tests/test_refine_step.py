@@ -57,6 +57,14 @@ def test_a_second_run_does_nothing(refined, tmp_path):
     assert copy.contents() == refined.contents()
 
 
+def test_a_lost_part_is_made_again_and_nothing_else(refined, tmp_path):
+    copy = refined.copied_to(tmp_path)
+    (copy.output / "refine" / "part-00000001.parquet").unlink()
+    heard = copy.run()
+    assert heard.parts == [("refine", 1)]
+    assert copy.contents() == refined.contents()
+
+
 @pytest.mark.parametrize("change", ["loss=infonce", "rounds=1", "trusted_below=0.8", "learning_rate=0.01"])
 def test_other_options_fit_neither_noise_nor_embed_again(refined, tmp_path, change):
     copy = refined.copied_to(tmp_path)
@@ -83,6 +91,17 @@ def test_concepts_are_learned_from_pairs_by_their_refined_probability(refined, t
         (run.output / "artifacts" / "concepts" / "concepts.safetensors").read_bytes() for run in (plain, refined)
     )
     assert one != two
+
+
+def test_captions_are_completed_where_the_refined_probability_says_so(refined, tmp_path):
+    copy = refined.copied_to(tmp_path)
+    caption = {"when": "noise_prob > 0.5", "decoder": "nearest", "accept_quantile": 0, "margin": 0}
+    copy.raw["stages"] = [*STAGES, {"caption": caption}]
+    copy.run()
+    table = pd.read_parquet(copy.output / "annotations")
+    doubtful = table.noise_prob > 0.5
+    assert (doubtful != (table.noise_prob_unrefined > 0.5)).any()
+    pd.testing.assert_series_equal(table.synthetic_caption.notna(), doubtful, check_names=False)
 
 
 def test_pairs_in_other_parts_are_refined_alike(refined, tmp_path):

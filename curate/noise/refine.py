@@ -112,8 +112,16 @@ class _Believed:
 
 @dataclass(frozen=True)
 class _Refined:
-    """What one round leaves; `impact` is the negative impact of every pair, float32 [n], None where nothing asks."""
+    """What one round leaves.
 
+    Attributes:
+        trust, agreement: of every pair as a reference of others: how far it was believed before the round, and its
+            own similarity by heads that never saw it, float32 [n].
+        impact: negative impact of every pair, float32 [n]; None where nothing asks for it.
+    """
+
+    trust: Floats
+    agreement: Floats
     folds: tuple[RefinedFold, ...]
     fusion: Fusion
     scored: Scored
@@ -231,7 +239,7 @@ class _Refinement(SampleFit):
         mixture = self._mixture(scored, self.evidence_names)
         impact = self._in_order([each.impact for each in made]) if WEIGHED_BY in self.singles else None
         folds = tuple(each.fold for each in made)
-        return _Refined(folds, fusion, scored, mixture, self._strata(scored, mixture), impact)
+        return _Refined(trust, agreement, folds, fusion, scored, mixture, self._strata(scored, mixture), impact)
 
     def _in_order(self, of_folds: Sequence[Floats]) -> Floats:
         """Values of each fold's own pairs as values of all, float32 [n]."""
@@ -253,12 +261,12 @@ class _Refinement(SampleFit):
         return train_heads(start, pairs, self.refine.heads, [self.seed % 2**63, _HEADS_STREAM, number, fold])
 
     def _refined_fold(self, number: int, heads: RefinedHeads, trust: Floats, agreement: Floats) -> _FoldRound:
-        compared = "neighbour_disagreement" in self.singles
+        neighbours, published = "neighbour_disagreement" in self.singles, set(self.singles) & set(BY_REFERENCES)
         fold = RefinedFold(
             heads=heads,
             bank=project(heads, self.shared.take(self.bank[number])).rounded(),
-            neighbours=self._references(number, heads, trust, agreement, self.referenced) if compared else None,
-            published=self._published(number, heads, trust, agreement),
+            neighbours=self._references(number, heads, trust, agreement, self.referenced) if neighbours else None,
+            published=self._published(number, heads, trust, agreement) if published else None,
             null_mean=np.empty(0, dtype=np.float32),
             null_sd=np.empty(0, dtype=np.float32),
         )
@@ -292,26 +300,23 @@ class _Refinement(SampleFit):
         return "all rounds done" if len(moves) == self.refine.rounds else None
 
     def _kept(self, each: _Refined, last: bool) -> RefinedRound:
-        """What is needed to score with a round: published reference pairs only where they are asked."""
-        count = refined_columns(self.evidence_names, self.joint_space).count
-        published = last or set(self.evidence_names) & set(BY_REFERENCES)
-        folds = tuple(
-            replace(
-                fold,
-                published=fold.published if published else None,
-                null_mean=fold.null_mean[:count],
-                null_sd=fold.null_sd[:count],
-            )
-            for fold in each.folds
-        )
+        """What is needed to score with a round: the last needs the reference pairs that the hint `weight` rests on."""
+        keeps = last or bool(set(self.evidence_names) & set(BY_REFERENCES))
         return RefinedRound(
-            folds=folds,
+            folds=tuple(self._kept_fold(number, fold, each, keeps) for number, fold in enumerate(each.folds)),
             fusion=each.fusion,
             evidence=np.array(self._columns_of(self.evidence_names), dtype=np.int32),
             posterior=each.mixture.posterior,
             rank=fit_rank(each.scored.observed),
             strata=tuple(Stratum(each.strata[name].posterior) for name in own_strata(each.strata)),
         )
+
+    def _kept_fold(self, number: int, fold: RefinedFold, each: _Refined, keeps: bool) -> RefinedFold:
+        count = refined_columns(self.evidence_names, self.joint_space).count
+        published = (
+            fold.published or self._published(number, fold.heads, each.trust, each.agreement) if keeps else None
+        )
+        return replace(fold, published=published, null_mean=fold.null_mean[:count], null_sd=fold.null_sd[:count])
 
     def _round_diagnostics(
         self, history: Sequence[_Refined], moves: Sequence[_Moves], ended: str
