@@ -217,6 +217,7 @@ def _fit_captions(plan: Plan, step: FitStep, work: CaptionFitWork) -> tuple[dict
 
     table = draw_caption_sample(plan.store, plan.manifest.parts, step.fit_rows, plan.config.seed, work.believed)
     concepts = [[(each["name"], each["score"]) for each in row or ()] for row in table.column("concepts").to_pylist()]
+    noise = NoiseModel.from_bytes(read_artifact(plan.store, NOISE_FIT))
     sample = CompletionSample(
         image_sha256=table.column("image_sha256").to_pylist(),
         captions=table.column("caption").to_pylist(),
@@ -225,11 +226,11 @@ def _fit_captions(plan: Plan, step: FitStep, work: CaptionFitWork) -> tuple[dict
         noise_prob=table.column("noise_prob").to_numpy(),
         fold=table.column("fold").to_numpy(),
         concepts=concepts,
+        decided=_believed_model(plan, work.believed, noise).decided,
     )
     options = CompletionOptions(
         decoder=work.decoder, trusted_below=work.trusted_below, accept_quantile=work.accept_quantile
     )
-    noise = NoiseModel.from_bytes(read_artifact(plan.store, NOISE_FIT))
     try:
         model = fit_completion(sample, noise, options, plan.config.seed)
     except NothingToLearnError as reason:
@@ -243,6 +244,11 @@ def _fit_captions(plan: Plan, step: FitStep, work: CaptionFitWork) -> tuple[dict
         "captioner": written,
     }
     return model.to_bytes(), diagnostics, table.num_rows
+
+
+def _believed_model(plan: Plan, step: str, noise: NoiseModel) -> NoiseModel | RefinedModel:
+    """What made the noise_prob that counts."""
+    return noise if step == NOISE_FIT else RefinedModel.from_bytes(read_artifact(plan.store, step), noise)
 
 
 def _fit_noise(plan: Plan, step: FitStep, work: NoiseFitWork) -> tuple[NoiseModel, int]:

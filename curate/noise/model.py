@@ -43,6 +43,11 @@ def identities(image_sha256: Sequence[str], captions: Sequence[str], seed: int) 
     )
 
 
+def is_decided(mixture: Mapping[str, Any], strata: Sequence[str]) -> bool:
+    """Whether a mixture, by its diagnostics, or that of a stratum with a posterior of its own means anything."""
+    return mixture["method"] != "none" or bool(strata)
+
+
 def copy_numbers(ascending: Hashes) -> NDArray[np.intp]:
     """For sorted hashes, how many equal ones stand before each; [n]."""
     return np.arange(len(ascending)) - np.searchsorted(ascending, ascending)
@@ -266,6 +271,11 @@ class NoiseModel:
     def joint_space(self) -> bool:
         """Whether the towers were trained together."""
         return self.fitted.folds[0].adapter is not None
+
+    @property
+    def decided(self) -> bool:
+        """Whether right captions could be told from wrong ones, of all pairs or of some stratum."""
+        return is_decided(self.diagnostics, self.strata)
 
     @cached_property
     def columns(self) -> Columns:
