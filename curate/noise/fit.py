@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from curate.errors import InputError
+from curate.errors import InputError, NothingToLearnError
 from curate.noise import neg_clip_loss, negative_impact
 from curate.noise.agreement import Projected, project
 from curate.noise.crossfit import RIDGE_ROWS_UNWEIGHTED, RIDGE_ROWS_WEIGHTED, Cca, fit_cca, weighted_moments
@@ -600,14 +600,14 @@ def training_rows(sketch: Floats, fold: Folds, folds: int) -> Bools:
     """Which rows each fold's model may be trained on: rows of other folds that have no twin in it. bool [n, folds].
 
     Raises:
-        InputError: a fold holds fewer than 10 rows, or leaves fewer than 50 to train on.
+        NothingToLearnError: a fold holds fewer than 10 rows, or leaves fewer than 50 to train on.
     """
     trained: Bools = (fold[:, None] != np.arange(folds)) & ~folds_with_twins(sketch, fold, folds)
     held_out, training = int(np.bincount(fold, minlength=folds).min()), int(trained.sum(axis=0).min())
     if held_out < MIN_HELD_OUT_ROWS or training < MIN_TRAINING_ROWS:
-        raise InputError(
-            f"noise can't hold out pictures in {folds} folds: too many pairs show the same picture, so that a model "
-            f"would train on {training} pairs (needed: {MIN_TRAINING_ROWS}) or judge {held_out} "
-            f"(needed: {MIN_HELD_OUT_ROWS}). Remove duplicate pictures first."
+        raise NothingToLearnError(
+            f"pictures can't be held out in {folds} folds: too few, or too many pairs show the same picture, so that "
+            f"a model would train on {training} pairs (needed: {MIN_TRAINING_ROWS}) or judge {held_out} (needed: "
+            f"{MIN_HELD_OUT_ROWS}). Add inputs, or remove duplicate pictures."
         )
     return trained
