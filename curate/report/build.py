@@ -13,10 +13,11 @@ from curate.errors import CurateError
 from curate.plan import source_options
 from curate.report.findings import Findings, gather
 from curate.report.page import About, render
-from curate.report.pictures import thumbnails
+from curate.report.pictures import data_uri, thumbnails
 from curate.sources import open_source
 from curate.state import TIMINGS_FILE, remembered_config
 from curate.store import RunStore
+from curate.summary import verdicts
 
 PAIRS_PER_GALLERY = 60
 
@@ -42,6 +43,7 @@ def make_report(
     about = About(
         name=store.url.rstrip("/").rpartition("/")[2],
         noise=facts.get("diagnostics", {}),
+        verdicts=verdicts(store),
         pipeline=None if known is None else yaml.safe_dump(_as_written(known), sort_keys=False, allow_unicode=True),
         seconds_per_pair=store.read_json(TIMINGS_FILE) or {},
         no_pictures=missing,
@@ -58,9 +60,10 @@ def _pictures(
     ids = [row["row_id"] for row in findings.rows]
     try:
         source = open_source(source_options(pipeline))
-        return thumbnails(store, source, ids, pipeline.input.max_image_pixels), None
+        found = thumbnails(store, source, ids, pipeline.input.max_image_pixels)
     except (CurateError, OSError) as error:
         return {}, f"the input cannot be read any more: {error}"
+    return {row_id: data_uri(jpeg) for row_id, jpeg in found.items()}, None
 
 
 def _as_written(pipeline: PipelineConfig) -> dict[str, Any]:
