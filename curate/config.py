@@ -17,6 +17,7 @@ from curate.completion.policy import DecoderName
 from curate.concepts.fit import TEMPLATES
 from curate.concepts.fuse import Scorer
 from curate.errors import InputError
+from curate.models.weights import OFFLINE
 from curate.noise.heads import LossName
 from curate.noise.signals import SignalName
 from curate.schema import CONDITION_SCHEMA
@@ -166,11 +167,19 @@ class NoiseConfig(_Model):
         return self
 
 
+_TOWERS: dict[str, dict[str, int | float]] = {
+    "full": {"epochs": 1, "batch_size": 256, "learning_rate": 1e-5},
+    "lora": {"epochs": 1, "batch_size": 256, "learning_rate": 1e-4},
+}
+
+
 class RefineConfig(_Model):
     """Rounds of learning from the trusted pairs and scoring all pairs again."""
 
-    trainable: Literal["heads"] = Field(
-        "heads", description="heads: linear heads on the frozen embeddings, one for each fold."
+    trainable: Literal["heads", "lora", "full"] = Field(
+        "heads",
+        description="heads: linear heads on the frozen embeddings, one for each fold; full: the towers of an "
+        "open_clip model, with which the corpus is embedded again; lora: low-rank differences of their weights.",
     )
     loss: LossName = Field(
         "nitc",
@@ -185,10 +194,23 @@ class RefineConfig(_Model):
         description="Rounds end when a smaller share of the pairs enters or leaves the trusted ones; 0: never early.",
     )
     trusted_below: float = Field(0.5, gt=0, le=1, description="Pairs with a lower noise_prob are learned from.")
-    epochs: int = Field(10, ge=1, le=1000, description="Passes over the trusted pairs in each round.")
-    batch_size: int = Field(512, ge=2, le=65_536, description="Pairs that are contrasted with each other.")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Of Adam.")
-    temperature: float = Field(0.07, gt=0, description="What cosines are divided by; dsdmr has none.")
+    epochs: int = Field(10, ge=1, le=1000, description="Passes over the trusted pairs in each round; of towers 1.")
+    batch_size: int = Field(
+        512, ge=2, le=65_536, description="Pairs that are contrasted with each other; with towers 256."
+    )
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Of Adam; full: 1e-5, lora: 1e-4.")
+    temperature: float = Field(
+        0.07, gt=0, description="What cosines are divided by; dsdmr has none, towers have their own."
+    )
+    lora_rank: int = Field(8, ge=1, le=1024, description="Rank of the differences that `lora` trains.")
+    checkpoint_steps: int = Field(200, ge=1, description="Steps between two checkpoints of towers in training.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_towers(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("trainable") in _TOWERS:
+            return {**_TOWERS[value["trainable"]], **value}
+        return value
 
 
 class ConceptsConfig(_Model):
@@ -338,6 +360,18 @@ class PipelineConfig(_Model):
         return self
 
     @model_validator(mode="after")
+    def _towers_can_be_trained(self) -> PipelineConfig:
+        refine = self.stages.refine
+        if refine is not None and refine.trainable != "heads" and self.encoder.model == OFFLINE:
+            raise PydanticCustomError(
+                "not_trainable",
+                "{trainable} trains an open_clip model, and encoder.model is offline. Set trainable: heads, or name "
+                "an open_clip model under encoder:",
+                {"trainable": refine.trainable, "at": ("stages", "refine", "trainable")},
+            )
+        return self
+
+    @model_validator(mode="after")
     def _strata_are_kept(self) -> PipelineConfig:
         by = None if self.stages.noise is None else self.stages.noise.mixture.by
         if by is not None and by not in self.input.keep:
@@ -471,7 +505,7 @@ _LINE = re.compile(r".*?:(\d+): ")
 def _follows(detail: ErrorDetails) -> bool:
     """Whether a mistake may be nothing but the consequence of one that was told already."""
     of_stages = tuple(detail["loc"]) == ("stages",)
-    return of_stages or detail["type"] in ("invalid_key", "not_kept", "stage_missing")
+    return of_stages or detail["type"] in ("invalid_key", "not_kept", "not_trainable", "stage_missing")
 
 
 Lines = dict[YamlPath, str]
@@ -591,7 +625,7 @@ def _explain(detail: ErrorDetails, name: str, lines: Lines) -> str:
     if detail["type"] in ("model_type", "dict_type"):
         keys = ", ".join(_keys_beside((*path, "")))
         return f"{where}: {dotted}: must be a section with keys, but is {detail['input']!r}; the keys are {keys}"
-    if detail["type"] in ("value_error", "not_kept", "stage_missing"):
+    if detail["type"] in ("value_error", "not_kept", "not_trainable", "stage_missing"):
         return f"{where}: {dotted}: {detail['msg'].removeprefix('Value error, ')}"
     return f"{where}: {dotted}: {_lower_first(detail['msg'])}, but is {detail['input']!r}"
 

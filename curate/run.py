@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from threadpoolctl import threadpool_limits
 
 from curate.columns import embedding_matrix
@@ -36,22 +37,25 @@ from curate.plan import (
     Plan,
     RefineFitWork,
     RowStep,
+    TrainStep,
     encoder_options,
     scoring_identity,
 )
 from curate.sampling import draw_caption_sample, draw_concept_sample, draw_sample
 from curate.sources.base import Shard, ShardIndex, Source
 from curate.steps import (
+    ARTIFACT_FILE,
     PartTask,
     PartWork,
     artifact_folder,
     finish_part,
+    is_settled,
     read_artifact,
     read_artifact_facts,
     write_artifact,
 )
-from curate.store import RunStore
-from curate.training import TrainWork
+from curate.store import RunStore, part_file
+from curate.training import TRAINING_FILE, WEIGHTS_FILE, TrainWork, read_training
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +138,12 @@ def execute(plan: Plan, runner: Runner, progress: Progress) -> list[StepReport]:
     _clean_up(plan)
     reports = []
     for step in plan.steps:
+        if isinstance(step, RowStep | FitStep) and step.round and is_settled(plan.store, step.round):
+            continue
         if isinstance(step, RowStep):
             reports.append(_run_step(plan, step, runner, progress))
+        elif isinstance(step, TrainStep):
+            reports += [] if step.done else [_train(plan, step, runner, progress)]
         elif not step.done:
             reports.append(_whole_corpus(plan, step, progress))
     return reports
@@ -157,9 +165,47 @@ def _whole_corpus(plan: Plan, step: FitStep | DuplicatesStep, progress: Progress
     return report
 
 
+def _train(plan: Plan, step: TrainStep, runner: Runner, progress: Progress) -> StepReport:
+    """Train the towers of a round, unless labels have settled."""
+    progress.step_started(step.name, 0, 0)
+    started = time.monotonic()
+    moved = _moved(plan, step)
+    settled = moved is not None and moved < step.settled
+    diagnostics: dict[str, Any] = {"settled": settled, "moved": moved}
+    files = []
+    if not settled:
+        runner.train(step.work)
+        diagnostics |= read_training(plan.store, step.work.folder)
+        files = [WEIGHTS_FILE, TRAINING_FILE]
+    facts = {"fingerprint": step.fingerprint, "diagnostics": diagnostics, "files": files}
+    plan.store.write_json(f"{step.work.folder}/{ARTIFACT_FILE}", facts)
+    report = StepReport(step.name, time.monotonic() - started, 0 if settled else plan.manifest.rows)
+    progress.step_done(report)
+    return report
+
+
+def _moved(plan: Plan, step: TrainStep) -> float | None:
+    """Share of pairs that entered or left the trusted ones in the round before; None: there was no such round."""
+    if step.before is None or step.compared is None:
+        return None
+    if is_settled(plan.store, step.before):
+        return 0.0
+    moved = pairs = 0
+    for number in plan.manifest.parts:
+        before, after = (
+            plan.store.read_table(part_file(name, number), ["noise_prob"]).column("noise_prob")
+            for name in step.compared
+        )
+        threshold = pa.scalar(step.work.trusted_below, pa.float32())
+        changed = pc.xor(pc.less(before, threshold), pc.less(after, threshold))
+        moved += pc.sum(changed).as_py() or 0
+        pairs += len(changed) - changed.null_count
+    return moved / max(pairs, 1)
+
+
 def _clean_up(plan: Plan) -> None:
-    folders = [step.name for step in plan.steps if not isinstance(step, FitStep)]
-    artifacts = [artifact_folder(step.name) for step in plan.steps if isinstance(step, FitStep)]
+    folders = [step.name for step in plan.steps if isinstance(step, RowStep | DuplicatesStep)]
+    artifacts = [artifact_folder(step.name) for step in plan.steps if isinstance(step, FitStep | TrainStep)]
     plan.store.delete_temporary_files(["", "_state", *artifacts, *folders])
     for folder in folders:
         wanted = {f"part-{number:08d}.parquet" for number in plan.manifest.parts}
@@ -257,14 +303,21 @@ def _fit_captions(plan: Plan, step: FitStep, work: CaptionFitWork) -> tuple[dict
 
 def _believed_model(plan: Plan, step: str, noise: NoiseModel) -> NoiseModel | RefinedModel:
     """What made the noise_prob that counts."""
-    return noise if step == NOISE_FIT else RefinedModel.from_bytes(read_artifact(plan.store, step), noise)
+    if step == NOISE_FIT:
+        return noise
+    fits = [each for each in plan.steps if isinstance(each, FitStep) and each.round]
+    if not fits:
+        return RefinedModel.from_bytes(read_artifact(plan.store, step), noise)
+    done = [fit.name for fit in fits if not is_settled(plan.store, str(fit.round))]
+    return NoiseModel.from_bytes(read_artifact(plan.store, done[-1]))
 
 
 def _fit_noise(plan: Plan, step: FitStep, work: NoiseFitWork) -> tuple[NoiseModel, int]:
     from curate.noise.fit import fit_noise
 
     seed = plan.config.seed
-    sample = draw_sample(plan.store, plan.manifest.parts, step.fit_rows, seed, plan.spec.joint_space, work.by)
+    parts, joint_space = plan.manifest.parts, work.joint_space
+    sample = draw_sample(plan.store, parts, step.fit_rows, seed, joint_space, work.by, work.embed)
     return fit_noise(sample, work.options, seed), len(sample.captions)
 
 

@@ -18,13 +18,20 @@ from curate.schema import Status
 from curate.store import RunStore, part_file
 
 _IDENTITY = ["row_id", "image_sha256", "caption", "status"]
-_SAMPLED = [*_IDENTITY, "image_embedding", "text_embedding"]
+_EMBEDDINGS = ["image_embedding", "text_embedding"]
+_SAMPLED = [*_IDENTITY, *_EMBEDDINGS]
 
 Hashes = npt.NDArray[np.uint64]
 
 
 def draw_sample(
-    store: RunStore, parts: Iterable[int], most_rows: int, seed: int, joint_space: bool, by: str | None = None
+    store: RunStore,
+    parts: Iterable[int],
+    most_rows: int,
+    seed: int,
+    joint_space: bool,
+    by: str | None = None,
+    embed: str = "embed",
 ) -> NoiseSample:
     """At most `most_rows` usable pairs of a run: those with the smallest hashes of picture and caption.
 
@@ -39,12 +46,13 @@ def draw_sample(
         seed: of the hash.
         joint_space: whether the towers were trained together.
         by: the kept field whose values are strata.
+        embed: the complete step whose embeddings count; the embed step itself holds all else.
 
     Raises:
         CurateError: not one pair is usable.
     """
-    columns = _SAMPLED if by is None else [*_SAMPLED, "fields"]
-    table = _draw(store, list(parts), most_rows, seed, columns)
+    columns = _IDENTITY if by is None else [*_IDENTITY, "fields"]
+    table = _draw(store, list(parts), most_rows, seed, columns, [(embed, name) for name in _EMBEDDINGS])
     return NoiseSample(
         image_sha256=table.column("image_sha256").to_pylist(),
         captions=table.column("caption").to_pylist(),

@@ -7,8 +7,10 @@ any runner can carry them to a worker. `prepare` loads what is heavy, once per w
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -31,7 +33,7 @@ from curate.stages.concepts import ConceptColumns, Concepts
 from curate.stages.decode import Decode, DecodeOptions
 from curate.stages.embed import Embed
 from curate.stages.noise import Noise, NoiseColumns
-from curate.stages.refine import Refine
+from curate.stages.refine import Refine, last_beliefs
 from curate.store import RunStore, part_file
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ARTIFACT_FILE = "artifact.json"
 # Rows whose image bytes are in memory at once while a part is decoded.
 DECODE_BATCH_ROWS = 64
 
@@ -139,13 +142,37 @@ class EmbedWork:
 
 
 @dataclass
+class RefinedEmbedWork(EmbedWork):
+    """The embeddings alone, by towers that a round of refinement has trained."""
+
+    run: str = field(kw_only=True)
+    weights: str = field(kw_only=True)
+
+    def prepare(self) -> None:
+        """Load the towers with the weights that the training left in the run directory."""
+        if self._encoder is None:
+            with tempfile.TemporaryDirectory() as folder:
+                weights = Path(folder) / "weights.safetensors"
+                weights.write_bytes(RunStore(self.run).read_bytes(self.weights))
+                self._encoder = load_encoder(self.options, self.spec, weights)
+
+    def body(self, table: pa.Table) -> pa.Table:
+        """The embeddings."""
+        return super().body(table).select(Embed.provides.names)
+
+
+@dataclass
 class NoiseWork:
-    """Embeddings and the fitted noise model -> signals, noise_prob and label."""
+    """Embeddings and the fitted noise model -> signals, noise_prob and label.
+
+    `embed` is the step whose embeddings count: embed, or that of a round of refinement.
+    """
 
     run: str
     fit: str
     how: NoiseColumns
     by: str | None = None
+    embed: str = "embed"
     device: str = "cpu"
     _stage: Noise | None = field(default=None, repr=False, compare=False)
 
@@ -160,8 +187,12 @@ class NoiseWork:
 
     def head(self, task: PartTask) -> pa.Table:
         """The columns that the stage requires, from the embed step."""
-        columns = Noise.requires if self.by is None else (*Noise.requires, "fields")
-        return RunStore(self.run).read_table(part_file("embed", task.number), columns)
+        store, embeddings = RunStore(self.run), Embed.provides.names
+        known = [name for name in Noise.requires if name not in embeddings]
+        return side_by_side(
+            store.read_table(part_file("embed", task.number), known if self.by is None else [*known, "fields"]),
+            store.read_table(part_file(self.embed, task.number), embeddings),
+        )
 
     def body(self, table: pa.Table) -> pa.Table:
         """The noise columns."""
@@ -204,6 +235,34 @@ class RefineWork:
         """The refined columns."""
         assert self._stage is not None, "prepare() comes first"
         return self._stage(table)
+
+
+@dataclass
+class RefinedTowersWork:
+    """Noise columns of the noise step and of every round of trained towers -> what is believed after the last.
+
+    `rounds` are (training, noise step): a round whose training found the labels settled has no columns.
+    """
+
+    run: str
+    rounds: tuple[tuple[str, str], ...]
+    device: str = "cpu"
+
+    def prepare(self) -> None:
+        """Nothing to load."""
+
+    def head(self, task: PartTask) -> pa.Table:
+        """The beliefs of all rounds, those of round r as `r:name`; the noise step is round 0."""
+        store = RunStore(self.run)
+        steps = ["noise", *(noise for training, noise in self.rounds if not is_settled(store, training))]
+        tables = [store.read_table(part_file(step, task.number), BELIEFS) for step in steps]
+        return side_by_side(
+            *(table.rename_columns([f"{number}:{name}" for name in BELIEFS]) for number, table in enumerate(tables))
+        )
+
+    def body(self, table: pa.Table) -> pa.Table:
+        """The refined columns."""
+        return last_beliefs(table)
 
 
 @dataclass
@@ -394,6 +453,12 @@ class AnnotateWork:
         return annotation_table(table)
 
 
+def is_settled(store: RunStore, training: str) -> bool:
+    """Whether the training of a round was not done because labels had settled in the one before."""
+    facts = read_artifact_facts(store, training)
+    return facts is not None and bool(facts["diagnostics"]["settled"])
+
+
 def artifact_folder(fit: str) -> str:
     """Folder of a fit's artifacts in the run directory."""
     return f"artifacts/{fit}"
@@ -402,10 +467,10 @@ def artifact_folder(fit: str) -> str:
 def write_artifact(store: RunStore, fit: str, files: dict[str, bytes], facts: dict[str, Any]) -> None:
     """Leave a fit's files; `artifact.json` comes last, so that an interrupted fit counts as absent."""
     folder = artifact_folder(fit)
-    store.delete(f"{folder}/artifact.json")
+    store.delete(f"{folder}/{ARTIFACT_FILE}")
     for name, data in files.items():
         store.write_bytes(f"{folder}/{name}", data)
-    store.write_json(f"{folder}/artifact.json", {**facts, "files": sorted(files)})
+    store.write_json(f"{folder}/{ARTIFACT_FILE}", {**facts, "files": sorted(files)})
 
 
 def read_artifact(store: RunStore, fit: str) -> dict[str, bytes]:
@@ -420,5 +485,5 @@ def read_artifact(store: RunStore, fit: str) -> dict[str, bytes]:
 
 def read_artifact_facts(store: RunStore, fit: str) -> dict[str, Any] | None:
     """Fingerprint and diagnostics of a fit, None if it is not complete."""
-    facts: dict[str, Any] | None = store.read_json(f"{artifact_folder(fit)}/artifact.json")
+    facts: dict[str, Any] | None = store.read_json(f"{artifact_folder(fit)}/{ARTIFACT_FILE}")
     return facts

@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from curate.columns import side_by_side
 from curate.errors import CurateError
 from curate.models.encoder import EncoderOptions, EncoderSpec
+from curate.models.finetune_options import FinetuneOptions
 from curate.schema import Status
 from curate.sources.base import Part, Shard, Source
 from curate.stages.decode import Decode, DecodeOptions
 from curate.store import RunStore, part_file
 
 if TYPE_CHECKING:
-    from curate.models.finetune import FinetuneOptions, Hints, Trained, TrainingBatch
+    from curate.models.finetune import Hints, Trained, TrainingBatch
     from curate.models.towers import TrainableTowers
 
 WEIGHTS_FILE = "weights.safetensors"

@@ -130,7 +130,7 @@ def test_stages_in_the_wrong_order_are_refused():
     ("stages", "expected"),
     [
         ("  - refine\n", "p.yaml:6: stages.refine: refine needs the stage noise before it"),
-        ("  - noise\n  - refine: {trainable: full}\n", "p.yaml:7: stages.refine.trainable: input should be 'heads'"),
+        ("  - noise\n  - refine: {trainable: all}\n", "p.yaml:7: stages.refine.trainable: input should be 'heads'"),
         ("  - noise\n  - refine: {loss: nlip}\n", "p.yaml:7: stages.refine.loss: input should be 'nitc', 'npc', "),
         ("  - noise\n  - refine: {round: 2}\n", "stages.refine.round: unknown key; did you mean 'rounds'?"),
         ("  - noise\n  - refine: {batch_size: 1}\n", "stages.refine.batch_size: input should be greater than or"),

@@ -10,7 +10,7 @@ from safetensors.torch import load
 
 from curate.errors import CurateError
 from curate.models.encoder import EncoderOptions
-from curate.models.finetune import FinetuneOptions
+from curate.models.finetune_options import FinetuneOptions
 from curate.plan import make_plan
 from curate.run import LocalRunner
 from curate.steps import EmbedWork

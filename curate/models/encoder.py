@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,12 +107,13 @@ def resolve_encoder(options: EncoderOptions) -> EncoderSpec:
         torch.set_num_threads(threads_before)
 
 
-def load_encoder(options: EncoderOptions, spec: EncoderSpec) -> Encoder:
+def load_encoder(options: EncoderOptions, spec: EncoderSpec, trained: Path | None = None) -> Encoder:
     """Load the towers in a worker.
 
     Args:
         options: where the model and its weights are, as given to `resolve_encoder`.
         spec: what `resolve_encoder` made of them.
+        trained: weights that training made of the planned ones, which they stand in for.
 
     Raises:
         CurateError: this worker cannot honour the spec: no such device or precision, other libraries or weights.
@@ -120,6 +122,8 @@ def load_encoder(options: EncoderOptions, spec: EncoderSpec) -> Encoder:
     numerics.check_worker(spec, ENCODER)
     files = locate(options.model, options.pretrained)
     numerics.check_files(spec, files)
+    if trained is not None:
+        files = dataclasses.replace(files, weights=(trained,))
     return Encoder(build_towers(files, spec.precision, spec.device), spec)
 
 

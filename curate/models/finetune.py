@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 from curate.errors import CurateError
 from curate.models import losses
+from curate.models.finetune_options import FinetuneOptions
 from curate.models.lora import add_lora, merge_lora
-
-LossName: TypeAlias = Literal["infonce", "nitc", "npc", "dsdmr"]
-Trainable: TypeAlias = Literal["lora", "full"]
+from curate.noise.heads import LossName
 
 # AdamW as CLIP was trained (Radford et al., ICML 2021, table 19) and NPC fine-tunes it.
 BETAS = (0.9, 0.98)
@@ -34,35 +33,6 @@ CERTAIN_BELOW = 0.1
 _STEP, _LOSS = "step", "losses"
 
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class FinetuneOptions:
-    """How towers are trained.
-
-    Attributes:
-        trainable: full: every weight; lora: low-rank differences of them.
-        loss: infonce; nitc (NLIP); npc; dsdmr.
-        epochs: passes over the trusted pairs.
-        batch_size: pairs in one step, over all workers.
-        learning_rate: the highest; a tenth of the steps warm up to it, a cosine goes down from it.
-        weight_decay: of matrices.
-        clip_norm: largest norm of the gradient.
-        lora_rank: of `lora`.
-        checkpoint_steps: steps between two checkpoints.
-        seed: of LoRA's start and of every step.
-    """
-
-    trainable: Trainable = "full"
-    loss: LossName = "nitc"
-    epochs: int = 1
-    batch_size: int = 256
-    learning_rate: float = 1e-5
-    weight_decay: float = 0.2
-    clip_norm: float = 1.0
-    lora_rank: int = 8
-    checkpoint_steps: int = 200
-    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,11 +66,24 @@ class Refine:
         )
 
     def _rejected(self, noise_prob: Floats) -> pa.Array:
-        """The round in which each pair last came to be noisy, null: in none; float32 [1 + rounds, n] -> int8 [n]."""
-        last: Rounds = np.full(noise_prob.shape[1], -1, dtype=np.int8)
-        was = np.zeros(noise_prob.shape[1], dtype=np.bool_)
-        for number, probability in enumerate(noise_prob):
-            noisy = pc.equal(self.how.labels(probability), "noisy").to_numpy(zero_copy_only=False)
-            last[noisy & ~was] = number
-            was = noisy
-        return pa.array(last, mask=last < 0)
+        return rejected_in_round([self.how.labels(probability) for probability in noise_prob])
+
+
+def rejected_in_round(labels: Sequence[pa.Array]) -> pa.Array:
+    """The round in which each pair last came to be noisy, null: in none; int8 [n] from labels of rounds 0, 1..."""
+    last: Rounds = np.full(len(labels[0]), -1, dtype=np.int8)
+    was = np.zeros(len(labels[0]), dtype=np.bool_)
+    for number, names in enumerate(labels):
+        noisy = pc.fill_null(pc.equal(names, "noisy"), fill_value=False).to_numpy(zero_copy_only=False)
+        last[noisy & ~was] = number
+        was = noisy
+    return pa.array(last, mask=last < 0)
+
+
+def last_beliefs(rounds: pa.Table) -> pa.Table:
+    """Columns of REFINE_SCHEMA from those of all rounds, `r:name` for each of BELIEFS; round 0 is the noise stage."""
+    last = max(int(name.partition(":")[0]) for name in rounds.column_names)
+    labels = [rounds[f"{number}:label"].combine_chunks() for number in range(last + 1)]
+    made = {name: rounds[f"{last}:{name}"] for name in BELIEFS}
+    made |= {"noise_prob_unrefined": rounds["0:noise_prob"], "rejected_in_round": rejected_in_round(labels)}
+    return pa.Table.from_arrays([made[name] for name in REFINE_SCHEMA.names], schema=REFINE_SCHEMA)

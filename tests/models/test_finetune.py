@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from curate.errors import CurateError
-from curate.models.finetune import FinetuneOptions, Hints, TrainingBatch, batch_loss, finetune, learning_rate
+from curate.models.finetune import Hints, TrainingBatch, batch_loss, finetune, learning_rate
+from curate.models.finetune_options import FinetuneOptions
 from curate.models.losses import info_nce, itc_losses, npc
 
 CONFIG = {
