@@ -10,7 +10,7 @@ from curate.plan import make_plan
 from curate.run import LocalRunner, execute
 from curate.store import RunStore
 from curate.summary import summarize
-from tests.conftest import Pipeline, SilentProgress, worked_on
+from tests.conftest import DECIDED_NOISE, Pipeline, SilentProgress, worked_on
 
 NOISE = {"noise": {"folds": 3, "rounds": 1, "itc_epochs": 1}}
 REFINE = {"refine": {"rounds": 2, "settled": 0, "epochs": 2, "trusted_below": 0.9, "batch_size": 64}}
@@ -95,12 +95,16 @@ def test_concepts_are_learned_from_pairs_by_their_refined_probability(refined, t
 
 def test_captions_are_completed_where_the_refined_probability_says_so(refined, tmp_path):
     copy = refined.copied_to(tmp_path)
-    caption = {"when": "noise_prob > 0.5", "decoder": "nearest", "accept_quantile": 0, "margin": 0}
-    copy.raw["stages"] = [*STAGES, {"caption": caption}]
+    copy.raw["stages"] = ["embed", DECIDED_NOISE, *STAGES[2:]]
+    copy.run()
+    refined_prob = column(copy, "annotations", "noise_prob")
+    trusted_below = float(refined_prob.quantile(0.6))
+    caption = {"when": "noise_prob > 0", "decoder": "nearest", "accept_quantile": 0, "margin": 0}
+    copy.raw["stages"].append({"caption": {**caption, "trusted_below": trusted_below}})
     copy.run()
     table = pd.read_parquet(copy.output / "annotations")
-    doubtful = table.noise_prob > 0.5
-    assert (doubtful != (table.noise_prob_unrefined > 0.5)).any()
+    doubtful = table.noise_prob >= trusted_below
+    assert (doubtful != (table.noise_prob_unrefined >= trusted_below)).any()
     pd.testing.assert_series_equal(table.synthetic_caption.notna(), doubtful, check_names=False)
 
 

@@ -73,6 +73,8 @@ def print_counts(console: Console, summary: Summary) -> None:
         console.print(
             f"separable: {noise.get('separable', 'unknown')} ({noise.get('method', '')}{estimate})", markup=False
         )
+    for verdict in summary.verdicts:
+        console.print(verdict, markup=False)
 
 
 def print_rounds(console: Console, summary: Summary) -> None:

@@ -18,7 +18,7 @@ from curate.noise.features import Features
 from curate.noise.fusion import Fusion
 from curate.noise.heads import RefinedHeads
 from curate.noise.mixture import Posterior
-from curate.noise.model import CROSSFIT_VIEWS, Folds, NoiseModel, Positions, Stratum, stratified
+from curate.noise.model import CROSSFIT_VIEWS, Folds, NoiseModel, Positions, Stratum, is_decided, stratified
 from curate.noise.rank import Rank
 from curate.noise.signals import CROSSFIT, JOINT_ONLY, SignalName
 from curate.noise.similarity import Floats
@@ -108,6 +108,13 @@ class RefinedModel:
     evidence: tuple[SignalName, ...]
     strata: tuple[tuple[str, ...], ...]
     diagnostics: dict[str, Any]
+
+    @property
+    def decided(self) -> bool:
+        """Whether right captions could be told from wrong ones in the last round."""
+        if not self.rounds:
+            return self.noise.decided
+        return is_decided(self.diagnostics["rounds"][-1]["mixture"], self.strata[-1])
 
     def score(
         self, fold: Folds, image: Floats, text: Floats, strata: Sequence[str | None] | None = None

@@ -80,7 +80,7 @@ class Noise:
     """
 
     name = "noise"
-    version = 2
+    version = 3
     requires = ("row_id", "caption", "image_sha256", "status", "image_embedding", "text_embedding")
     provides = NOISE_SCHEMA
 
@@ -113,9 +113,17 @@ class Noise:
         made = {
             "signals": pa.StructArray.from_arrays(values, fields=list(SIGNALS_TYPE)),
             **self.how.beliefs(scores.noise_prob, scores.noise_rank, scores.signals["negative_impact"]),
+            "memory_image": self._row_ids(scores.memory[:, 0]),
+            "memory_text": self._row_ids(scores.memory[:, 1]),
             "fold": scores.fold,
         }
         return pa.Table.from_arrays([pa.array(made[name]) for name in self.provides.names], schema=self.provides)
+
+    def _row_ids(self, rows: NDArray[np.int32]) -> pa.Array:
+        """Names of rows of the sample; null for -1, and for all where the model does not say."""
+        if self.model.row_ids is None:
+            return pa.nulls(len(rows), pa.string())
+        return pa.array(self.model.row_ids, pa.string()).take(pa.array(rows, mask=rows < 0))
 
 
 def margin_share(clean_probability: Floats) -> Floats:
