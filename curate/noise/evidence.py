@@ -49,8 +49,7 @@ class Columns:
         joint_views: number of views in the towers' own space; they come first.
         crossfit_views: number of cross-fitted views.
         singles: signals of one column each, after the views' columns.
-        refined_views: number of views that refinement added; they come last, and count as one of the joint ones where
-            there are such, else as one of the cross-fitted.
+        refined_views: number of views that refinement added; they come last, and count as cross-fitted ones.
     """
 
     joint_views: int
@@ -74,16 +73,10 @@ class Columns:
             return [len(SIGNALS) * self.views + self.singles.index(signal)]
         plain = signal in (JOINT_ONLY[0], CROSSFIT[0])
         # The adapter's cosine is no `clip_similarity` any more.
-        views = [0] if signal == JOINT_ONLY[0] else self._views_of(signal)
+        joint = range(1 if plain else self.joint_views)
+        views = joint if signal in JOINT_ONLY else range(self.joint_views, self.views)
         kinds = [_PLAIN] if plain else [kind for kind in range(len(SIGNALS)) if kind != _PLAIN]
         return [len(SIGNALS) * view + kind for view in views for kind in kinds]
-
-    def _views_of(self, signal: SignalName) -> list[int]:
-        joint, fitted = list(range(self.joint_views)), list(range(self.joint_views, self.views - self.refined_views))
-        refined = list(range(self.views - self.refined_views, self.views))
-        if signal in JOINT_ONLY:
-            return joint + refined
-        return fitted if joint else fitted + refined
 
     def csls(self, signal: SignalName) -> list[int]:
         """The two halves of CSLS in each view of `clip_csls` or `crossfit_csls`."""

@@ -46,8 +46,8 @@ from curate.noise.refined import (
     RefinedFold,
     RefinedModel,
     RefinedRound,
-    evidence_columns,
     heads_evidence,
+    in_the_heads_space,
     refined_columns,
     views_evidence,
 )
@@ -199,7 +199,10 @@ class _Refinement(SampleFit):
         )
 
     def _columns_of(self, names: tuple[SignalName, ...]) -> list[int]:
-        return evidence_columns(self.columns, names)
+        return super()._columns_of(in_the_heads_space(self.columns, names))
+
+    def _start_columns(self, names: tuple[SignalName, ...]) -> list[int]:
+        return super()._start_columns(in_the_heads_space(self.columns, names))
 
     def _views_columns(self, number: int) -> FoldColumns:
         """The noise model's views: they are the same in every round."""

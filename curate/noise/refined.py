@@ -27,7 +27,6 @@ ARRAYS_FILE = "refine.safetensors"
 META_FILE = "refine.json"
 # What NPC's hint for trainers rests on.
 WEIGHED_BY: SignalName = "negative_impact"
-_COSINES = (JOINT_ONLY[0], CROSSFIT[0])
 
 
 @dataclass(frozen=True)
@@ -204,19 +203,19 @@ class RefinedModel:
 def refined_columns(evidence: Sequence[SignalName], joint_space: bool, *more: SignalName) -> Columns:
     """Layout of a round's evidence: the noise model's views, the heads, the published signals, those of `more` last.
 
-    Where noise_prob is one published signal, or a cosine alone, the noise model's views have no say in it.
+    Where noise_prob is one signal alone, the noise model's views have no say in it.
     """
-    alone = len(evidence) == 1 and evidence[0] not in (JOINT_ONLY[1], CROSSFIT[1])
+    alone = len(evidence) == 1
     singles = [name for name in (*evidence, *more) if name not in (*JOINT_ONLY, *CROSSFIT)]
     views = (0, 0) if alone else (2 if joint_space else 0, CROSSFIT_VIEWS)
     return Columns(*views, tuple(dict.fromkeys(singles)), refined_views=1)
 
 
-def evidence_columns(columns: Columns, names: Sequence[SignalName]) -> list[int]:
-    """Which columns some signals are. A cosine alone is that in the heads' space: it takes the towers' place."""
-    if len(names) == 1 and names[0] in _COSINES:
-        return [columns.of(CROSSFIT[0])[-1]]
-    return sorted({column for name in names for column in columns.of(name)})
+def in_the_heads_space(columns: Columns, names: Sequence[SignalName]) -> tuple[SignalName, ...]:
+    """Signals by the names that their columns go by: where the heads are the only view they stand for the towers."""
+    if columns.views > columns.refined_views:
+        return tuple(names)
+    return tuple(CROSSFIT[JOINT_ONLY.index(name)] if name in JOINT_ONLY else name for name in names)
 
 
 def views_evidence(noise: NoiseModel, number: int) -> FoldEvidence:

@@ -173,7 +173,9 @@ def test_every_loss_goes_end_to_end_for_both_kinds_of_towers(towers, loss):
     assert np.isfinite(scores.negative_impact).all()
 
 
-@pytest.mark.parametrize("signals", [("crossfit_similarity",), ("clip_similarity",), ("itc_loss",), "all"])
+@pytest.mark.parametrize(
+    "signals", [("crossfit_similarity",), ("clip_similarity",), ("clip_csls",), ("itc_loss",), "all"]
+)
 def test_a_signal_alone_is_made_anew_in_the_space_of_the_heads(signals):
     sample, mismatched = corpus(rows=300, mismatched=0.3, joint_space=True)
     noise = quick_fit(sample, signals=signals)
@@ -181,7 +183,7 @@ def test_a_signal_alone_is_made_anew_in_the_space_of_the_heads(signals):
     scores = refined_scores(model, sample)
     assert auroc(mismatched, scores.noise_rank[-1]) > 0.95
     if signals != "all":
-        assert len(model.rounds[0].evidence) == 1
+        assert len(model.rounds[0].evidence) == (6 if signals == ("clip_csls",) else 1)
 
 
 def test_negative_impact_alone_is_made_anew_too(noisy):
