@@ -209,7 +209,8 @@ COLUMN_DESCRIPTIONS: dict[str, str] = {
     "margin_image": "hint for trainers, dynamic margin of a ranking loss with an image as anchor (after DSDMR), in "
     "[0, 0.3]",
     "margin_text": "hint for trainers, the same with a caption as anchor, in [0, 0.2]",
-    "weight": "hint for trainers, NPC's confidence: 1, or tanh of signals.negative_impact where that is below 1",
+    "weight": "hint for trainers, NPC's confidence: 1, or tanh of signals.negative_impact where that is below 1; with "
+    "the stage refine, of the negative impact in the space of the last round's heads",
     "memory_image": "row_id of the pair's memory entry by image (NPC): of the certainly clean pairs that the noise "
     "models were fitted on, without the pair's fold and its twins, the one with the most similar picture; with "
     "--fits-from it is a pair of the other run; null where there is none or the models do not say",
