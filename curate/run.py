@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from threadpoolctl import threadpool_limits
 
 from curate.columns import embedding_matrix
+from curate.concepts.fit import MIN_TRUSTED_PAIRS
 from curate.concepts.model import ConceptModel
 from curate.duplicates import mark_corpus
 from curate.errors import LEARNED, CurateError, InputError, NothingToLearnError
@@ -166,30 +167,39 @@ def _whole_corpus(plan: Plan, step: FitStep | DuplicatesStep, progress: Progress
 
 
 def _train(plan: Plan, step: TrainStep, runner: Runner, progress: Progress) -> StepReport:
-    """Train the towers of a round, unless labels have settled."""
+    """Train the towers of a round, unless labels have settled or nearly nobody is trusted."""
     progress.step_started(step.name, 0, 0)
     started = time.monotonic()
-    moved = _moved(plan, step)
-    settled = moved is not None and moved < step.settled
-    diagnostics: dict[str, Any] = {"settled": settled, "moved": moved}
+    diagnostics = _why_settled(plan, step)
     files = []
-    if not settled:
+    if not diagnostics["settled"]:
         runner.train(step.work)
         diagnostics |= read_training(plan.store, step.work.folder)
         files = [WEIGHTS_FILE, TRAINING_FILE]
     facts = {"fingerprint": step.fingerprint, "diagnostics": diagnostics, "files": files}
     plan.store.write_json(f"{step.work.folder}/{ARTIFACT_FILE}", facts)
-    report = StepReport(step.name, time.monotonic() - started, 0 if settled else plan.manifest.rows)
+    worked = plan.manifest.rows if files else 0
+    report = StepReport(step.name, time.monotonic() - started, worked)
     progress.step_done(report)
     return report
 
 
+def _why_settled(plan: Plan, step: TrainStep) -> dict[str, Any]:
+    """Whether there is nothing to train for, with the share of pairs that moved and how many are trusted."""
+    if step.before is not None and is_settled(plan.store, step.before):
+        return {"settled": True}
+    moved, needed = _moved(plan, step), MIN_TRUSTED_PAIRS
+    trusted = sum(len(step.work.trusted_rows(number)) for number in plan.manifest.parts)
+    if trusted < needed:
+        log.warning("%s changes nothing: %d pairs can be trusted, %d are needed", step.name, trusted, needed)
+    settled = trusted < needed or (moved is not None and moved < step.settled)
+    return {"settled": settled, "moved": moved, "trusted": trusted}
+
+
 def _moved(plan: Plan, step: TrainStep) -> float | None:
     """Share of pairs that entered or left the trusted ones in the round before; None: there was no such round."""
-    if step.before is None or step.compared is None:
+    if step.compared is None:
         return None
-    if is_settled(plan.store, step.before):
-        return 0.0
     moved = pairs = 0
     for number in plan.manifest.parts:
         before, after = (
@@ -309,7 +319,7 @@ def _believed_model(plan: Plan, step: str, noise: NoiseModel) -> NoiseModel | Re
     if not fits:
         return RefinedModel.from_bytes(read_artifact(plan.store, step), noise)
     done = [fit.name for fit in fits if not is_settled(plan.store, str(fit.round))]
-    return NoiseModel.from_bytes(read_artifact(plan.store, done[-1]))
+    return NoiseModel.from_bytes(read_artifact(plan.store, done[-1])) if done else noise
 
 
 def _fit_noise(plan: Plan, step: FitStep, work: NoiseFitWork) -> tuple[NoiseModel, int]:

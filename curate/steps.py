@@ -454,7 +454,7 @@ class AnnotateWork:
 
 
 def is_settled(store: RunStore, training: str) -> bool:
-    """Whether the training of a round was not done because labels had settled in the one before."""
+    """Whether the training of a round was not done: labels had settled before, or nearly nobody is trusted."""
     facts = read_artifact_facts(store, training)
     return facts is not None and bool(facts["diagnostics"]["settled"])
 
