@@ -127,7 +127,9 @@ class PoolOptions:
         sampling: captions drawn beside the greedy one.
         copies: different captions of neighbours in the pool.
         copy_support: share of the witnesses that are neighbours' captions where no picture is near, in [0, 1].
-        alignment: what one standard deviation of agreement with the picture is worth there, in cosines of captions.
+        word_share: of the likeness of two captions, what is that of their words (CIDEr-D); the rest is the cosine of
+            their embeddings, in [0, 1].
+        alignment: what one standard deviation of agreement with the picture is worth there, in likeness of captions.
         reach: with c the cosine of the nearest picture, nearness is exp((c - 1) / reach). Near-duplicates' captions
             are better than any that is written: the share of the neighbours grows with nearness, alignment falls.
         temperature: neighbours count exp(cosine / temperature).
@@ -137,8 +139,9 @@ class PoolOptions:
 
     sampling: Sampling = field(default_factory=lambda: Sampling(captions=12))
     copies: int = 11
-    copy_support: float = 0.3
-    alignment: float = 0.3
+    copy_support: float = 0.5
+    word_share: float = 0.5
+    alignment: float = 0.4
     reach: float = 0.2
     temperature: float = 0.04
     frequency_power: float = 0.5
@@ -175,7 +178,8 @@ class ChooseAmong:
         nearness = self.options.nearness(neighbours)
         alignment = np.float32(self.options.alignment) * (1 - nearness)
         pools = self._pools(pictures, written, neighbours, nearness)
-        chosen = [minimum_risk(pool, float(worth)) for pool, worth in zip(pools, alignment, strict=True)]
+        share = self.options.word_share
+        chosen = [minimum_risk(pool, share, float(worth)) for pool, worth in zip(pools, alignment, strict=True)]
         captions = [pool.captions[best] for pool, best in zip(pools, chosen, strict=True)]
         return Written(captions, np.stack([pool.text[best] for pool, best in zip(pools, chosen, strict=True)]))
 
@@ -191,7 +195,10 @@ class ChooseAmong:
         agreement = self.agreement(pictures.fold, pictures.features, of_row, text)
         cuts = np.cumsum(counts)[:-1]
         pieces = zip(candidates, support, np.split(text, cuts), np.split(agreement, cuts), strict=True)
-        return [Pool(said, texts, np.array([*held.values()], np.float32), fits) for said, held, texts, fits in pieces]
+        return [
+            Pool(said, texts, self.bank.ngrams(said), np.array([*held.values()], np.float32), fits)
+            for said, held, texts, fits in pieces
+        ]
 
     def _copies(self, neighbours: Neighbours) -> list[dict[str, float]]:
         """Weights of the first few different captions of every picture's neighbours; they sum to 1."""

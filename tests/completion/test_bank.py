@@ -66,8 +66,28 @@ def test_consensus_is_what_most_neighbours_say_and_nearest_is_the_first():
     assert consensus_rows(held, found).tolist() == [1]
 
 
+def pool(text, support, agreement=None, shared=None) -> Pool:
+    count = len(support)
+    captions = [f"caption {row}" for row in range(count)]
+    nothing = np.zeros(count, np.float32) if agreement is None else np.array(agreement, np.float32)
+    alike = np.zeros((count, count), np.float32) if shared is None else np.array(shared, np.float32)
+    return Pool(captions, unit(np.array(text)), alike, np.array(support, np.float32), nothing)
+
+
 def test_minimum_risk_is_the_candidate_nearest_to_the_others_unless_the_picture_says_otherwise():
-    text = unit(np.array([[1, 0.0], [1, 0.1], [0, 1.0]]))
-    pool = Pool(["a", "b", "c"], text, np.array([1, 1, 1], np.float32), np.array([0, 0, 9.0], np.float32))
-    assert minimum_risk(pool, 0.0) == 1
-    assert minimum_risk(pool, 0.5) == 2
+    held = pool([[1, 0.0], [1, 0.1], [0, 1.0]], [1, 1, 1], agreement=[0, 0, 9])
+    assert minimum_risk(held, 0.0, 0.0) == 1
+    assert minimum_risk(held, 0.0, 0.5) == 2
+
+
+def test_no_candidate_is_its_own_witness():
+    loud = pool([[0, 0, 1.0], [1, 0, 0], [1, 0.1, 0], [1, -0.1, 0]], [0.4, 0.2, 0.2, 0.2])
+    assert minimum_risk(loud, 0.0, 0.0) == 1
+
+
+def test_shared_words_count_by_their_share():
+    words = np.zeros((3, 3))
+    words[2, :2] = 1
+    held = pool([[1, 0.0], [1, 0.1], [0, 1.0]], [1, 1, 1], shared=words)
+    assert minimum_risk(held, 0.2, 0.0) == 1
+    assert minimum_risk(held, 1.0, 0.0) == 2
