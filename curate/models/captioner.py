@@ -20,7 +20,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from curate.errors import InputError
-from curate.models.captioner_networks import Architecture, Given, Network, Shape, build_network
+from curate.models.captioner_networks import Architecture, Ensemble, Given, Network, Shape
 from curate.models.endings import Endings, fit_endings
 from curate.models.words import END, PAD, SPECIAL, START, UNKNOWN, Words, fit_words
 from curate.noise.similarity import Floats
@@ -51,6 +51,7 @@ class CaptionerOptions:
             where a Transformer does not).
         width: hidden width; None: 256 for a GRU, 512 for a Transformer.
         layers, heads: of the Transformer.
+        members: networks that are trained and write together; None: 3 for a GRU, 1 for a Transformer.
         concepts: how many of a row's best concepts are looked at.
         longest: words of a caption, at most; longer ones are cut for training.
         least_count: captions that a word must occur in.
@@ -69,6 +70,7 @@ class CaptionerOptions:
     width: int | None = None
     layers: int = 6
     heads: int = 8
+    members: int | None = None
     concepts: int = 6
     longest: int = 24
     least_count: int = 2
@@ -138,7 +140,7 @@ class Captioner:
     concepts: tuple[str, ...]
     mean: Floats
     scale: Floats
-    network: Network = field(compare=False)
+    network: Ensemble = field(compare=False)
     endings: Endings = field(compare=False)
     options: CaptionerOptions
     diagnostics: dict[str, Any]
@@ -280,7 +282,7 @@ class Captioner:
         from safetensors.torch import load
 
         meta, tensors = json.loads(files[META_FILE]), load(files[NETWORK_FILE])
-        network = build_network(Shape(**meta["shape"]))
+        network = Ensemble(Shape(**meta["shape"]))
         held = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         try:
             network.load_state_dict(held)
@@ -421,10 +423,13 @@ def fit_captioner(
     whole = [encoded[row] for row in usable]
     with _one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)
-        network = build_network(shape)
-        trainer = _Training(network, rows, whole, kept_weights, chance, words, names, scaling, seed)
-        figures = trainer.run()
-    figures |= {"pairs": len(usable), "words": len(words) - SPECIAL, "architecture": shape.architecture}
+        network = Ensemble(shape)
+        training = _Training(shape, rows, whole, kept_weights, chance, words, names, scaling, seed)
+        losses = [training.run(member) for member in network.members]
+    figures = {
+        "architecture": shape.architecture, "pairs": len(usable), "words": len(words) - SPECIAL,
+        "epochs": training.epochs, "steps": training.epochs * training.steps_per_epoch, "losses": losses,
+    }  # fmt: skip
     network.eval().requires_grad_(False)
     endings = fit_endings(whole, chance * kept_weights, words)
     return Captioner(words, names, scaling.mean, scaling.scale, network, endings, options, figures)
@@ -443,15 +448,16 @@ def _shape(options: CaptionerOptions, image: int, words: int, concepts: int, pai
         heads=options.heads,
         longest=options.longest,
         dropout=_DROPOUT[architecture] if options.dropout is None else options.dropout,
+        members=options.members or (3 if architecture == "gru" else 1),
     )
 
 
 class _Training:
-    """Rows, order of batches and optimiser of one fit."""
+    """Rows and order of batches of one fit."""
 
     def __init__(
         self,
-        network: Network,
+        shape: Shape,
         rows: CaptionRows,
         encoded: Sequence[Sequence[int]],
         weights: Floats,
@@ -461,7 +467,7 @@ class _Training:
         scaling: _Scaling,
         seed: int,
     ) -> None:
-        self.network, self.weights = network, torch.from_numpy(weights)
+        self.weights = torch.from_numpy(weights)
         self.options = scaling.options
         self.conditions = _Conditions(rows, words, names, scaling.mean, scaling.scale, scaling.options.concepts)
         self.chance = chance.astype(np.float64) / float(chance.sum(dtype=np.float64))
@@ -470,30 +476,30 @@ class _Training:
         self.texts = [torch.tensor([START, *ids, END][:longest]) for ids in encoded]
         self.lengths = np.array([len(text) for text in self.texts])
         self.rng = np.random.default_rng([seed % 2**63, len(encoded)])
-        epochs = self.options.epochs or (14 if network.shape.architecture == "gru" else 8)
+        epochs = self.options.epochs or (14 if shape.architecture == "gru" else 8)
         self.steps_per_epoch = -(-self.drawn // self.options.batch)
         self.epochs = max(epochs, -(-self.options.least_steps // self.steps_per_epoch))
 
-    def run(self) -> dict[str, Any]:
-        """Train; figures of the last epoch."""
-        highest = self.options.learning_rate or _LEARNING_RATE[self.network.shape.architecture]
-        optimiser = torch.optim.AdamW(self.network.parameters(), lr=highest, weight_decay=0.01)
+    def run(self, network: Network) -> float:
+        """Train; the mean loss of the last epoch."""
+        highest = self.options.learning_rate or _LEARNING_RATE[network.shape.architecture]
+        optimiser = torch.optim.AdamW(network.parameters(), lr=highest, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, highest, total_steps=self.epochs * self.steps_per_epoch
         )
-        self.network.train()
+        network.train()
         loss = 0.0
         for _ in range(self.epochs):
             loss = 0.0
             for batch in self._order():
                 optimiser.zero_grad()
-                value = self._loss(batch)
+                value = self._loss(network, batch)
                 value.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+                torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 optimiser.step()
                 schedule.step()
                 loss += float(value.detach()) / self.steps_per_epoch
-        return {"epochs": self.epochs, "steps": self.epochs * self.steps_per_epoch, "loss": round(loss, 4)}
+        return round(loss, 4)
 
     def _order(self) -> list[NDArray[np.intp]]:
         """Batches of one epoch: rows of like length together, batches in random order."""
@@ -506,13 +512,13 @@ class _Training:
             batches += [block[at : at + self.options.batch] for at in range(0, len(block), self.options.batch)]
         return [batches[number] for number in self.rng.permutation(len(batches))]
 
-    def _loss(self, batch: NDArray[np.intp]) -> torch.Tensor:
+    def _loss(self, network: Network, batch: NDArray[np.intp]) -> torch.Tensor:
         given = self.conditions.given(batch, len(batch))
         texts = [self.texts[row] for row in batch.tolist()]
         inputs = pad_sequence([text[:-1] for text in texts], batch_first=True, padding_value=PAD)
         targets = pad_sequence([text[1:] for text in texts], batch_first=True, padding_value=PAD)
         targets[targets == UNKNOWN] = PAD
-        scores = self.network(inputs, given)
+        scores = network(inputs, given)
         losses = functional.cross_entropy(
             scores.flatten(0, 1),
             targets.flatten(),

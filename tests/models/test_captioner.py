@@ -36,8 +36,8 @@ def rows(count: int, seed: int = 0) -> tuple[CaptionRows, list[str]]:
 
 def options(architecture: Architecture = "gru", steps: int = 30) -> CaptionerOptions:
     return CaptionerOptions(
-        architecture=architecture, width=32, layers=2, heads=2, epochs=1, least_steps=steps, least_count=1, longest=6,
-        dropout=0.1, learning_rate=2e-3, frequency_power=0.0,
+        architecture=architecture, width=32, layers=2, heads=2, members=2, epochs=1, least_steps=steps,
+        least_count=1, longest=6, dropout=0.1, learning_rate=2e-3, frequency_power=0.0,
     )  # fmt: skip
 
 
