@@ -48,6 +48,10 @@ class CaptionBank:
         """Likeness by shared words, with the bank's idf."""
         return fit_ngrams(self.captions)
 
+    def occurrences(self, caption: str) -> int:
+        """How many pairs of the bank have this caption; 1 where none has."""
+        return int(self.count[self.first[caption]]) if caption in self.first else 1
+
     @cached_property
     def count(self) -> Floats:
         """How often each pair's caption occurs in the bank, float32 [b]."""

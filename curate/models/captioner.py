@@ -51,7 +51,7 @@ class CaptionerOptions:
             where a Transformer does not).
         width: hidden width; None: 256 for a GRU, 512 for a Transformer.
         layers, heads: of the Transformer.
-        members: networks that are trained and write together; None: 3 for a GRU, 1 for a Transformer.
+        members: networks that are trained and write together; None: 2 for a GRU, 1 for a Transformer.
         concepts: how many of a row's best concepts are looked at.
         longest: words of a caption, at most; longer ones are cut for training.
         least_count: captions that a word must occur in.
@@ -448,7 +448,7 @@ def _shape(options: CaptionerOptions, image: int, words: int, concepts: int, pai
         heads=options.heads,
         longest=options.longest,
         dropout=_DROPOUT[architecture] if options.dropout is None else options.dropout,
-        members=options.members or (3 if architecture == "gru" else 1),
+        members=options.members or (2 if architecture == "gru" else 1),
     )
 
 
