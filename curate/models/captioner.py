@@ -204,23 +204,28 @@ class Captioner:
             written = torch.full((count, self.options.longest + 1), PAD)
             for place in range(self.options.longest):
                 scores, state = network.step(words, state, place)
-                before = written[:, place - 2] if place > 1 else torch.full((count,), START)
-                words = choose(self._allowed(scores, before, words, place), place)
+                words = choose(self._allowed(scores, written[:, :place]), place)
                 written[:, place] = torch.where(ended, PAD, words)
                 ended |= words == END
                 if bool(ended.all()):
                     break
             return written
 
-    def _allowed(self, scores: torch.Tensor, before: torch.Tensor, word: torch.Tensor, place: int) -> torch.Tensor:
-        """No special ids but END, no word twice in a row, and no end where training captions do not end."""
+    def _allowed(self, scores: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
+        """Scores [n, words] of what may follow `written`, int64 [n, place]; the others' are _NEVER.
+
+        No special ids but END, no word twice in a row, no pair of words twice in a caption, and no end where training
+        captions do not end.
+        """
         scores = scores.clone()
         scores[:, [PAD, START, UNKNOWN]] = _NEVER
-        if place:
-            self.endings.forbid(scores, before, word, _NEVER)
-        else:
+        if not written.shape[1]:
             scores[:, END] = _NEVER
-        return scores.scatter(1, word.unsqueeze(1), _NEVER)
+            return scores
+        before, word = functional.pad(written, (1, 0), value=START)[:, -2:].T
+        self.endings.forbid(scores, before, word, _NEVER)
+        said_after = torch.where(written[:, :-1] == word.unsqueeze(1), written[:, 1:], PAD)
+        return scores.scatter(1, torch.cat([said_after, word.unsqueeze(1)], dim=1), _NEVER)
 
     def _beams(self, given: Given, width: int) -> torch.Tensor:
         network, count, longest = self.network.eval(), len(given.image), self.options.longest
@@ -234,8 +239,8 @@ class Captioner:
         first_of_row = torch.arange(count).unsqueeze(1) * width
         for place in range(longest):
             scores, state = network.step(words, state, place)
-            before = written[:, :, place - 2].flatten() if place > 1 else torch.full((count * width,), START)
-            likely = functional.log_softmax(self._allowed(scores, before, words, place), dim=1).view(count, width, -1)
+            allowed = self._allowed(scores, written[:, :, :place].flatten(0, 1))
+            likely = functional.log_softmax(allowed, dim=1).view(count, width, -1)
             likely = torch.where(ended.unsqueeze(2), torch.full_like(likely, _NEVER), likely)
             likely[:, :, PAD] = torch.where(ended, torch.zeros_like(total), torch.full_like(total, _NEVER))
             grown = total.unsqueeze(2) + likely

@@ -118,12 +118,14 @@ def test_only_words_of_the_corpus_are_written(gru: Captioner):
     assert {token for captions in written for caption in captions for token in tokens_of(caption)} <= known
 
 
-def test_no_word_twice_in_a_row_and_never_nothing(gru: Captioner):
+def test_no_pair_of_words_twice_no_word_twice_in_a_row_and_never_nothing(gru: Captioner):
     given, _ = rows(12)
-    for captions in gru.sample(given, KEYS, Sampling(captions=20, top_k=100, temperature=50.0), 0):
-        for tokens in map(tokens_of, captions):
-            assert tokens
-            assert all(a != b for a, b in pairwise(tokens))
+    daring = gru.sample(given, KEYS, Sampling(captions=20, top_k=100, temperature=50.0), 0)
+    for text in [*gru.beam(given), *(text for texts in daring for text in texts)]:
+        pairs = [*pairwise(tokens_of(text.lower()))]
+        assert text
+        assert len(set(pairs)) == len(pairs)
+        assert all(a != b for a, b in pairs)
 
 
 def test_captions_end_where_training_captions_do_however_they_are_decoded(gru: Captioner):
