@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -29,11 +30,10 @@ class Endings:
     last: torch.Tensor
     otherwise: torch.Tensor
     marks: torch.Tensor
-    _closing: torch.Tensor = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        closing = torch.cat([torch.tensor([END]), self.marks])
-        object.__setattr__(self, "_closing", closing)
+    @cached_property
+    def _closing(self) -> torch.Tensor:
+        return torch.cat([torch.tensor([END]), self.marks])
 
     def after(self, before: torch.Tensor, word: torch.Tensor) -> torch.Tensor:
         """Whether a caption may end after `word`, which `before` precedes (START where none does); bool [n].
