@@ -142,8 +142,8 @@ class PoolOptions:
 
     sampling: Sampling = field(default_factory=lambda: Sampling(captions=12))
     copies: int = 11
-    copy_support: float = 0.5
-    word_share: float = 0.5
+    copy_support: float = 0.4
+    word_share: float = 0.4
     alignment: float = 0.4
     rarity: float = 0.2
     reach: float = 0.4
