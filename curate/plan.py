@@ -64,7 +64,7 @@ REFINE_FIT_VERSION = 1
 # Raise it when the same sample would give another concept model.
 CONCEPTS_FIT_VERSION = 2
 # Raise it when the same sample would give another captioner.
-CAPTION_FIT_VERSION = 2
+CAPTION_FIT_VERSION = 3
 # Raise it when the same pairs would be marked otherwise.
 DUPLICATES_VERSION = 1
 # Raise it when the same training would leave other weights.

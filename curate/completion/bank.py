@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.completion.ngrams import NgramLikeness, fit_ngrams
 from curate.noise.similarity import Floats, largest, padded, padded_chunks
 
 Positions = NDArray[np.intp]
@@ -41,6 +42,15 @@ class CaptionBank:
     def first(self) -> dict[str, int]:
         """Where each different caption stands first."""
         return {caption: len(self) - 1 - back for back, caption in enumerate(reversed(self.captions))}
+
+    @cached_property
+    def ngrams(self) -> NgramLikeness:
+        """Likeness by shared words, with the bank's idf."""
+        return fit_ngrams(self.captions)
+
+    def occurrences(self, caption: str) -> int:
+        """How many pairs of the bank have this caption; 1 where none has."""
+        return int(self.count[self.first[caption]]) if caption in self.first else 1
 
     @cached_property
     def count(self) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
@@ -127,9 +128,13 @@ class PoolOptions:
         sampling: captions drawn beside the greedy one.
         copies: different captions of neighbours in the pool.
         copy_support: share of the witnesses that are neighbours' captions where no picture is near, in [0, 1].
-        alignment: what one standard deviation of agreement with the picture is worth there, in cosines of captions.
+        word_share: of the likeness of two captions, what is that of their words (CIDEr-D); the rest is the cosine of
+            their embeddings, in [0, 1].
+        alignment: what one standard deviation of agreement with the picture is worth there, in likeness of captions.
+        rarity: what a caption loses there for ln(how often it occurs in the bank).
         reach: with c the cosine of the nearest picture, nearness is exp((c - 1) / reach). Near-duplicates' captions
-            are better than any that is written: the share of the neighbours grows with nearness, alignment falls.
+            are better than any that is written: with nearness the share of the neighbours grows, and so does what a
+            caption counts as its own witness; alignment and rarity fall.
         temperature: neighbours count exp(cosine / temperature).
         frequency_power: and count ** -power, count being how often their caption occurs in the bank: what is said of
             a whole collection says little of a picture.
@@ -137,9 +142,11 @@ class PoolOptions:
 
     sampling: Sampling = field(default_factory=lambda: Sampling(captions=12))
     copies: int = 11
-    copy_support: float = 0.3
-    alignment: float = 0.3
-    reach: float = 0.2
+    copy_support: float = 0.4
+    word_share: float = 0.4
+    alignment: float = 0.4
+    rarity: float = 0.2
+    reach: float = 0.4
     temperature: float = 0.04
     frequency_power: float = 0.5
 
@@ -173,9 +180,9 @@ class ChooseAmong:
         drawn = self.captioner.sample(rows, pictures.identity, self.options.sampling, self.seed)
         written = [[first, *others] for first, others in zip(self.captioner.greedy(rows), drawn, strict=True)]
         nearness = self.options.nearness(neighbours)
-        alignment = np.float32(self.options.alignment) * (1 - nearness)
         pools = self._pools(pictures, written, neighbours, nearness)
-        chosen = [minimum_risk(pool, float(worth)) for pool, worth in zip(pools, alignment, strict=True)]
+        share = self.options.word_share
+        chosen = [minimum_risk(pool, share, near) for pool, near in zip(pools, nearness.tolist(), strict=True)]
         captions = [pool.captions[best] for pool, best in zip(pools, chosen, strict=True)]
         return Written(captions, np.stack([pool.text[best] for pool, best in zip(pools, chosen, strict=True)]))
 
@@ -189,9 +196,16 @@ class ChooseAmong:
         counts = [len(held) for held in candidates]
         of_row = np.repeat(np.arange(len(pictures)), counts)
         agreement = self.agreement(pictures.fold, pictures.features, of_row, text)
+        often = [math.log(self.bank.occurrences(caption)) for held in candidates for caption in held]
+        merit = np.float32(self.options.alignment) * agreement
+        merit -= np.float32(self.options.rarity) * np.array(often, np.float32)
+        merit *= (1 - nearness)[of_row]
         cuts = np.cumsum(counts)[:-1]
-        pieces = zip(candidates, support, np.split(text, cuts), np.split(agreement, cuts), strict=True)
-        return [Pool(said, texts, np.array([*held.values()], np.float32), fits) for said, held, texts, fits in pieces]
+        pieces = zip(candidates, support, np.split(text, cuts), np.split(merit, cuts), strict=True)
+        return [
+            Pool(said, texts, self.bank.ngrams(said), np.array([*held.values()], np.float32), merits)
+            for said, held, texts, merits in pieces
+        ]
 
     def _copies(self, neighbours: Neighbours) -> list[dict[str, float]]:
         """Weights of the first few different captions of every picture's neighbours; they sum to 1."""

@@ -17,22 +17,31 @@ class Pool:
     Attributes:
         captions: different ones.
         text: their embeddings, unit rows, float32 [c, d].
-        support: how much each counts as a witness for the others, >= 0, float32 [c].
-        agreement: with the picture, in standard deviations of shuffled pairs, float32 [c].
+        shared: how alike they are by shared words, row: candidate, column: witness; in [0, 1], float32 [c, c].
+        support: how much each counts as a witness, >= 0, float32 [c].
+        merit: what speaks for each whatever the others say, in likeness, float32 [c].
     """
 
     captions: Sequence[str]
     text: Floats
+    shared: Floats
     support: Floats
-    agreement: Floats
+    merit: Floats
 
 
-def minimum_risk(pool: Pool, alignment: float) -> int:
+def minimum_risk(pool: Pool, word_share: float, own_witness: float) -> int:
     """The candidate with the largest expected likeness to the truth; the first of equal ones. O(c^2 d).
 
-    Risk as in Kumar & Byrne (NAACL 2004) with utility cos(c, c'): expected utility under the support, plus `alignment`
-    times the agreement with the picture. A candidate is its own witness too, as far as it was written more than once.
+    Risk as in Kumar & Byrne (NAACL 2004). Utility: `word_share` times CIDEr-D and the rest times the cosine of the
+    captions' embeddings, expected under the support, plus the merit.
+
+    Args:
+        pool: the candidates.
+        word_share: in [0, 1].
+        own_witness: how much a candidate counts as a witness for itself, in [0, 1]. With 1 every candidate of much
+            support vouches for itself, and one neighbour's caption outweighs what all of the others agree on.
     """
-    likeness = pool.text @ pool.text.T
+    likeness = (1 - word_share) * (pool.text @ pool.text.T) + word_share * pool.shared
+    np.fill_diagonal(likeness, own_witness)
     expected = likeness @ (pool.support / max(float(pool.support.sum()), 1e-12))
-    return int(np.argmax(expected + np.float32(alignment) * pool.agreement))
+    return int(np.argmax(expected + pool.merit))

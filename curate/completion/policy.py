@@ -18,7 +18,7 @@ Source: TypeAlias = Literal["original", "synthetic", "merged"]
 
 WHEN = "label != 'clean'"
 # Raise it when the same models would complete captions otherwise.
-CAPTION_VERSION = 1
+CAPTION_VERSION = 2
 
 
 @dataclass(frozen=True)

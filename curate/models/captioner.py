@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from curate.errors import InputError, NothingToLearnError
-from curate.models.captioner_networks import Architecture, Given, Network, Shape, build_network
+from curate.models.captioner_networks import Architecture, Ensemble, Given, Network, Shape
+from curate.models.endings import Endings, fit_endings
 from curate.models.words import END, PAD, SPECIAL, START, UNKNOWN, Words, fit_words
 from curate.noise.similarity import Floats
 
@@ -49,6 +51,7 @@ class CaptionerOptions:
             where a Transformer does not).
         width: hidden width; None: 256 for a GRU, 512 for a Transformer.
         layers, heads: of the Transformer.
+        members: networks that are trained and write together; None: 2 for a GRU, 1 for a Transformer.
         concepts: how many of a row's best concepts are looked at.
         longest: words of a caption, at most; longer ones are cut for training.
         least_count: captions that a word must occur in.
@@ -67,6 +70,7 @@ class CaptionerOptions:
     width: int | None = None
     layers: int = 6
     heads: int = 8
+    members: int | None = None
     concepts: int = 6
     longest: int = 24
     least_count: int = 2
@@ -127,6 +131,7 @@ class Captioner:
         concepts: names it knows; name i has id i + 1.
         mean, scale: image features are centred and scaled by these, float32 [d], [1].
         network: weights on the CPU.
+        endings: where captions may end.
         options: how it was made.
         diagnostics: JSON-able figures of the fit.
     """
@@ -135,7 +140,8 @@ class Captioner:
     concepts: tuple[str, ...]
     mean: Floats
     scale: Floats
-    network: Network = field(compare=False)
+    network: Ensemble = field(compare=False)
+    endings: Endings = field(compare=False)
     options: CaptionerOptions
     diagnostics: dict[str, Any]
 
@@ -170,7 +176,11 @@ class Captioner:
 
     def _captions(self, written: Sequence[torch.Tensor], count: int) -> list[str]:
         ids = [row for block in written for row in block.tolist()]
-        return [self.words.decode(row) for row in ids[:count]]
+        return [self.words.decode(self._whole(row)) for row in ids[:count]]
+
+    def _whole(self, ids: list[int]) -> list[int]:
+        """A caption that reached the longest length goes back to its last possible end."""
+        return ids if END in ids else self.endings.cut([number for number in ids if number != PAD])
 
     def _batches(self, rows: CaptionRows) -> Iterator[Given]:
         """Whole batches of BATCH pictures, the last one filled up with nothing."""
@@ -194,12 +204,28 @@ class Captioner:
             written = torch.full((count, self.options.longest + 1), PAD)
             for place in range(self.options.longest):
                 scores, state = network.step(words, state, place)
-                words = choose(_allowed(scores, words, place), place)
+                words = choose(self._allowed(scores, written[:, :place]), place)
                 written[:, place] = torch.where(ended, PAD, words)
                 ended |= words == END
                 if bool(ended.all()):
                     break
             return written
+
+    def _allowed(self, scores: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
+        """Scores [n, words] of what may follow `written`, int64 [n, place]; the others' are _NEVER.
+
+        No special ids but END, no word twice in a row, no pair of words twice in a caption, and no end where training
+        captions do not end.
+        """
+        scores = scores.clone()
+        scores[:, [PAD, START, UNKNOWN]] = _NEVER
+        if not written.shape[1]:
+            scores[:, END] = _NEVER
+            return scores
+        before, word = functional.pad(written, (1, 0), value=START)[:, -2:].T
+        self.endings.forbid(scores, before, word, _NEVER)
+        said_after = torch.where(written[:, :-1] == word.unsqueeze(1), written[:, 1:], PAD)
+        return scores.scatter(1, torch.cat([said_after, word.unsqueeze(1)], dim=1), _NEVER)
 
     def _beams(self, given: Given, width: int) -> torch.Tensor:
         network, count, longest = self.network.eval(), len(given.image), self.options.longest
@@ -213,7 +239,8 @@ class Captioner:
         first_of_row = torch.arange(count).unsqueeze(1) * width
         for place in range(longest):
             scores, state = network.step(words, state, place)
-            likely = functional.log_softmax(_allowed(scores, words, place), dim=1).view(count, width, -1)
+            allowed = self._allowed(scores, written[:, :, :place].flatten(0, 1))
+            likely = functional.log_softmax(allowed, dim=1).view(count, width, -1)
             likely = torch.where(ended.unsqueeze(2), torch.full_like(likely, _NEVER), likely)
             likely[:, :, PAD] = torch.where(ended, torch.zeros_like(total), torch.full_like(total, _NEVER))
             grown = total.unsqueeze(2) + likely
@@ -239,6 +266,7 @@ class Captioner:
 
         tensors = {f"network.{name}": tensor.contiguous() for name, tensor in self.network.state_dict().items()}
         tensors |= {"mean": torch.from_numpy(self.mean), "scale": torch.from_numpy(self.scale)}
+        tensors |= self.endings.to_tensors()
         meta = {
             "words": self.words.to_json(),
             "concepts": self.concepts,
@@ -259,7 +287,7 @@ class Captioner:
         from safetensors.torch import load
 
         meta, tensors = json.loads(files[META_FILE]), load(files[NETWORK_FILE])
-        network = build_network(Shape(**meta["shape"]))
+        network = Ensemble(Shape(**meta["shape"]))
         held = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         try:
             network.load_state_dict(held)
@@ -271,6 +299,7 @@ class Captioner:
             mean=tensors["mean"].numpy(),
             scale=tensors["scale"].numpy(),
             network=network.eval().requires_grad_(False),
+            endings=Endings.from_tensors(tensors),
             options=CaptionerOptions(**meta["options"]),
             diagnostics=meta["diagnostics"],
         )
@@ -324,15 +353,6 @@ def _votes(
         np.full(len(held), weight / total, np.float32) for held, (_, weight) in zip(ids, neighbours, strict=True)
     ]
     return np.concatenate(ids), np.concatenate(shares)
-
-
-def _allowed(scores: torch.Tensor, before: torch.Tensor, place: int) -> torch.Tensor:
-    """No special ids but END, no END at once, no word twice in a row."""
-    scores = scores.clone()
-    scores[:, [PAD, START, UNKNOWN]] = _NEVER
-    if place == 0:
-        scores[:, END] = _NEVER
-    return scores.scatter(1, before.unsqueeze(1), _NEVER)
 
 
 def _drawing(draws: torch.Tensor, how: Sampling) -> Callable[[torch.Tensor, int], torch.Tensor]:
@@ -390,7 +410,7 @@ def fit_captioner(
         NothingToLearnError: no caption has a word that the vocabulary keeps.
     """
     words = fit_words(captions, options.least_count, options.most_words)
-    encoded = [words.encode(caption, options.longest) for caption in captions]
+    encoded = [words.encode(caption, None) for caption in captions]
     usable = [row for row, ids in enumerate(encoded) if any(number != UNKNOWN for number in ids)]
     if not usable:
         raise NothingToLearnError(
@@ -405,16 +425,19 @@ def fit_captioner(
     shape = _shape(options, rows.image.shape[1], len(words), len(names), len(usable))
     chance = sampling_weights([captions[row] for row in usable], options.frequency_power)
     kept_weights = weights[usable].astype(np.float32)
+    whole = [encoded[row] for row in usable]
     with _one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)
-        network = build_network(shape)
-        trainer = _Training(
-            network, rows, [encoded[row] for row in usable], kept_weights, chance, words, names, scaling, seed
-        )
-        figures = trainer.run()
-    figures |= {"pairs": len(usable), "words": len(words) - SPECIAL, "architecture": shape.architecture}
+        network = Ensemble(shape)
+        training = _Training(shape, rows, whole, kept_weights, chance, words, names, scaling, seed)
+        losses = [training.run(member) for member in network.members]
+    figures = {
+        "architecture": shape.architecture, "pairs": len(usable), "words": len(words) - SPECIAL,
+        "epochs": training.epochs, "steps": training.epochs * training.steps_per_epoch, "losses": losses,
+    }  # fmt: skip
     network.eval().requires_grad_(False)
-    return Captioner(words, names, scaling.mean, scaling.scale, network, options, figures)
+    endings = fit_endings(whole, chance * kept_weights, words)
+    return Captioner(words, names, scaling.mean, scaling.scale, network, endings, options, figures)
 
 
 def _shape(options: CaptionerOptions, image: int, words: int, concepts: int, pairs: int) -> Shape:
@@ -430,15 +453,16 @@ def _shape(options: CaptionerOptions, image: int, words: int, concepts: int, pai
         heads=options.heads,
         longest=options.longest,
         dropout=_DROPOUT[architecture] if options.dropout is None else options.dropout,
+        members=options.members or (2 if architecture == "gru" else 1),
     )
 
 
 class _Training:
-    """Rows, order of batches and optimiser of one fit."""
+    """Rows and order of batches of one fit."""
 
     def __init__(
         self,
-        network: Network,
+        shape: Shape,
         rows: CaptionRows,
         encoded: Sequence[Sequence[int]],
         weights: Floats,
@@ -448,41 +472,43 @@ class _Training:
         scaling: _Scaling,
         seed: int,
     ) -> None:
-        self.network, self.encoded, self.weights = network, encoded, torch.from_numpy(weights)
+        self.weights = torch.from_numpy(weights)
         self.options = scaling.options
         self.conditions = _Conditions(rows, words, names, scaling.mean, scaling.scale, scaling.options.concepts)
         self.chance = chance.astype(np.float64) / float(chance.sum(dtype=np.float64))
         self.drawn = max(1, round(float(chance.sum(dtype=np.float64))))
-        self.lengths = np.array([len(ids) for ids in encoded])
+        longest = scaling.options.longest + 2
+        self.texts = [torch.tensor([START, *ids, END][:longest]) for ids in encoded]
+        self.lengths = np.array([len(text) for text in self.texts])
         self.rng = np.random.default_rng([seed % 2**63, len(encoded)])
-        epochs = self.options.epochs or (14 if network.shape.architecture == "gru" else 8)
+        epochs = self.options.epochs or (14 if shape.architecture == "gru" else 8)
         self.steps_per_epoch = -(-self.drawn // self.options.batch)
         self.epochs = max(epochs, -(-self.options.least_steps // self.steps_per_epoch))
 
-    def run(self) -> dict[str, Any]:
-        """Train; figures of the last epoch."""
-        highest = self.options.learning_rate or _LEARNING_RATE[self.network.shape.architecture]
-        optimiser = torch.optim.AdamW(self.network.parameters(), lr=highest, weight_decay=0.01)
+    def run(self, network: Network) -> float:
+        """Train; the mean loss of the last epoch."""
+        highest = self.options.learning_rate or _LEARNING_RATE[network.shape.architecture]
+        optimiser = torch.optim.AdamW(network.parameters(), lr=highest, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, highest, total_steps=self.epochs * self.steps_per_epoch
         )
-        self.network.train()
+        network.train()
         loss = 0.0
         for _ in range(self.epochs):
             loss = 0.0
             for batch in self._order():
                 optimiser.zero_grad()
-                value = self._loss(batch)
+                value = self._loss(network, batch)
                 value.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+                torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 optimiser.step()
                 schedule.step()
                 loss += float(value.detach()) / self.steps_per_epoch
-        return {"epochs": self.epochs, "steps": self.epochs * self.steps_per_epoch, "loss": round(loss, 4)}
+        return round(loss, 4)
 
     def _order(self) -> list[NDArray[np.intp]]:
         """Batches of one epoch: rows of like length together, batches in random order."""
-        drawn = self.rng.choice(len(self.encoded), self.drawn, p=self.chance)
+        drawn = self.rng.choice(len(self.texts), self.drawn, p=self.chance)
         window = self.options.batch * _SORTED_TOGETHER
         batches: list[NDArray[np.intp]] = []
         for start in range(0, len(drawn), window):
@@ -491,16 +517,13 @@ class _Training:
             batches += [block[at : at + self.options.batch] for at in range(0, len(block), self.options.batch)]
         return [batches[number] for number in self.rng.permutation(len(batches))]
 
-    def _loss(self, batch: NDArray[np.intp]) -> torch.Tensor:
+    def _loss(self, network: Network, batch: NDArray[np.intp]) -> torch.Tensor:
         given = self.conditions.given(batch, len(batch))
-        longest = int(self.lengths[batch].max())
-        inputs, targets = (torch.full((len(batch), longest + 1), PAD) for _ in range(2))
-        for row, number in enumerate(batch.tolist()):
-            ids = torch.tensor(self.encoded[number])
-            inputs[row, 0], inputs[row, 1 : len(ids) + 1] = START, ids
-            targets[row, : len(ids)], targets[row, len(ids)] = ids, END
+        texts = [self.texts[row] for row in batch.tolist()]
+        inputs = pad_sequence([text[:-1] for text in texts], batch_first=True, padding_value=PAD)
+        targets = pad_sequence([text[1:] for text in texts], batch_first=True, padding_value=PAD)
         targets[targets == UNKNOWN] = PAD
-        scores = self.network(inputs, given)
+        scores = network(inputs, given)
         losses = functional.cross_entropy(
             scores.flatten(0, 1),
             targets.flatten(),

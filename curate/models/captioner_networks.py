@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -31,6 +32,7 @@ class Shape:
         layers, heads: of the Transformer.
         longest: words of a caption, at most.
         dropout: while training.
+        members: networks that write together, see `Ensemble`.
     """
 
     architecture: Architecture
@@ -42,6 +44,7 @@ class Shape:
     heads: int
     longest: int
     dropout: float
+    members: int
 
 
 @dataclass(frozen=True)
@@ -232,6 +235,38 @@ class _Block(nn.Module):
         return rows, torch.stack([key, value], dim=1)
 
 
-def build_network(shape: Shape) -> Network:
-    """A network with random weights from torch's generator."""
-    return GruNetwork(shape) if shape.architecture == "gru" else TransformerNetwork(shape)
+class Ensemble(nn.Module):
+    """Networks that were trained alike from other random weights, and write one caption together: the score of a word
+    is its mean log probability. With few pairs each of them errs in its own way.
+
+    A new one has weights from torch's generator.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        kind = GruNetwork if shape.architecture == "gru" else TransformerNetwork
+        self.members: tuple[Network, ...] = tuple(kind(shape) for _ in range(shape.members))
+        for number, member in enumerate(self.members):
+            self.add_module(str(number), member)
+
+    def forward(self, words: torch.Tensor, given: Given) -> torch.Tensor:
+        """See `Network`."""
+        return _mean_log_probability([member(words, given) for member in self.members])
+
+    def start(self, given: Given) -> State:
+        """See `Network`: the members' states, one after another."""
+        return tuple(held for member in self.members for held in member.start(given))
+
+    def step(self, words: torch.Tensor, state: State, place: int) -> tuple[torch.Tensor, State]:
+        """See `Network`."""
+        size = len(state) // len(self.members)
+        parts = [state[start : start + size] for start in range(0, len(state), size)]
+        steps = [member.step(words, part, place) for member, part in zip(self.members, parts, strict=True)]
+        return _mean_log_probability([scores for scores, _ in steps]), tuple(
+            held for _, after in steps for held in after
+        )
+
+
+def _mean_log_probability(scores: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.stack([functional.log_softmax(score, dim=-1) for score in scores]).mean(dim=0)

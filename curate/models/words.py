@@ -79,8 +79,8 @@ class Words:
     def _ids(self) -> dict[str, int]:
         return {token: SPECIAL + number for number, token in enumerate(self.tokens)}
 
-    def encode(self, caption: str, longest: int) -> list[int]:
-        """Ids of the first `longest` tokens, UNKNOWN for those it does not have."""
+    def encode(self, caption: str, longest: int | None) -> list[int]:
+        """Ids of the first `longest` tokens, None: of all; UNKNOWN for those it does not have."""
         return [self._ids.get(token.lower(), UNKNOWN) for token in tokens_of(caption)[:longest]]
 
     def decode(self, ids: Sequence[int]) -> str:

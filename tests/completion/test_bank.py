@@ -66,8 +66,35 @@ def test_consensus_is_what_most_neighbours_say_and_nearest_is_the_first():
     assert consensus_rows(held, found).tolist() == [1]
 
 
-def test_minimum_risk_is_the_candidate_nearest_to_the_others_unless_the_picture_says_otherwise():
-    text = unit(np.array([[1, 0.0], [1, 0.1], [0, 1.0]]))
-    pool = Pool(["a", "b", "c"], text, np.array([1, 1, 1], np.float32), np.array([0, 0, 9.0], np.float32))
-    assert minimum_risk(pool, 0.0) == 1
-    assert minimum_risk(pool, 0.5) == 2
+def pool(text, support, merit=None, shared=None) -> Pool:
+    count = len(support)
+    captions = [f"caption {row}" for row in range(count)]
+    nothing = np.zeros(count, np.float32) if merit is None else np.array(merit, np.float32)
+    alike = np.zeros((count, count), np.float32) if shared is None else np.array(shared, np.float32)
+    return Pool(captions, unit(np.array(text)), alike, np.array(support, np.float32), nothing)
+
+
+def test_minimum_risk_is_the_candidate_nearest_to_the_others_unless_its_merit_says_otherwise():
+    text = [[1, 0.0], [1, 0.1], [0, 1.0]]
+    assert minimum_risk(pool(text, [1, 1, 1]), 0.0, 0.0) == 1
+    assert minimum_risk(pool(text, [1, 1, 1], merit=[0, 0, 1]), 0.0, 0.0) == 2
+
+
+def test_a_candidate_is_its_own_witness_only_as_far_as_asked():
+    loud = pool([[0, 0, 1.0], [1, 0, 0], [1, 0.1, 0], [1, -0.1, 0]], [0.7, 0.1, 0.1, 0.1])
+    assert minimum_risk(loud, 0.0, 0.0) != 0
+    assert minimum_risk(loud, 0.0, 1.0) == 0
+
+
+def test_shared_words_count_by_their_share():
+    words = np.zeros((3, 3))
+    words[2, :2] = 1
+    held = pool([[1, 0.0], [1, 0.1], [0, 1.0]], [1, 1, 1], shared=words)
+    assert minimum_risk(held, 0.2, 0.0) == 1
+    assert minimum_risk(held, 1.0, 0.0) == 2
+
+
+def test_occurrences_in_the_bank():
+    assert bank().occurrences("caption 3") == 2
+    assert bank().occurrences("caption 20") == 1
+    assert bank().occurrences("never heard of") == 1

@@ -165,3 +165,11 @@ def test_a_decoder_without_its_captioner_says_so(world, model: CompletionModel):
         build_decoder("gru", model.bank, None, Agreement(noise), encode, 0)
     with pytest.raises(InputError, match="the captioner that was fitted is a gru"):
         build_decoder("transformer", model.bank, model.captioner, Agreement(noise), encode, 0)
+
+
+def test_a_picture_that_stands_in_the_bank_gets_its_own_caption_back(world, model: CompletionModel):
+    sample, _, noise = world
+    decoder = build_decoder("default", model.bank, model.captioner, Agreement(noise), encode, 0)
+    trusted = np.nonzero(sample.noise_prob < QUICK.trusted_below)[0].tolist()
+    written = decoder(some(pictures_of(sample, noise), trusted)).captions
+    assert np.mean([caption == sample.captions[row] for row, caption in zip(trusted, written, strict=True)]) > 0.9

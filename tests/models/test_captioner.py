@@ -36,8 +36,8 @@ def rows(count: int, seed: int = 0) -> tuple[CaptionRows, list[str]]:
 
 def options(architecture: Architecture = "gru", steps: int = 30) -> CaptionerOptions:
     return CaptionerOptions(
-        architecture=architecture, width=32, layers=2, heads=2, epochs=1, least_steps=steps, least_count=1, longest=6,
-        dropout=0.1, learning_rate=2e-3,
+        architecture=architecture, width=32, layers=2, heads=2, members=2, epochs=1, least_steps=steps,
+        least_count=1, longest=6, dropout=0.1, learning_rate=2e-3, frequency_power=0.0,
     )  # fmt: skip
 
 
@@ -118,12 +118,33 @@ def test_only_words_of_the_corpus_are_written(gru: Captioner):
     assert {token for captions in written for caption in captions for token in tokens_of(caption)} <= known
 
 
-def test_no_word_twice_in_a_row_and_never_nothing(gru: Captioner):
+def test_no_pair_of_words_twice_no_word_twice_in_a_row_and_never_nothing(gru: Captioner):
     given, _ = rows(12)
-    for captions in gru.sample(given, KEYS, Sampling(captions=20, top_k=100, temperature=50.0), 0):
-        for tokens in map(tokens_of, captions):
-            assert tokens
-            assert all(a != b for a, b in pairwise(tokens))
+    daring = gru.sample(given, KEYS, Sampling(captions=20, top_k=100, temperature=50.0), 0)
+    for text in [*gru.beam(given), *(text for texts in daring for text in texts)]:
+        pairs = [*pairwise(tokens_of(text.lower()))]
+        assert text
+        assert len(set(pairs)) == len(pairs)
+        assert all(a != b for a, b in pairs)
+
+
+def test_captions_end_where_training_captions_do_however_they_are_decoded(gru: Captioner):
+    given, _ = rows(12)
+    short = replace(gru, options=replace(gru.options, longest=4))
+    last = {said.split()[-1] for said in SAID}
+    for captioner in (gru, short):
+        daring = captioner.sample(given, KEYS, Sampling(captions=20, top_k=100, temperature=50.0), 0)
+        written = [*captioner.greedy(given), *captioner.beam(given), *(text for texts in daring for text in texts)]
+        ends = [text.split()[-1] for text in written if set(text.split()) & last]
+        assert len(ends) > 100
+        assert set(ends) <= last
+
+
+def test_a_caption_that_was_cut_teaches_no_end():
+    given, _ = rows(48)
+    captions = ["one two three four five six seven eight"] * 48
+    captioner = fit_captioner(given, captions, np.ones(48, np.float32), options(steps=60), 0)
+    assert captioner.greedy(given.take([0])) == ["one two three four five six"]
 
 
 def test_wrong_pairs_of_no_weight_teach_nothing():
