@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.cli import _share
+from curate.cli.shared import percentage
 from tests.corpus import make_pairs, write_shard
 from tests.tiny import tiny_model
 
@@ -214,4 +214,4 @@ def test_doctor_names_the_torch_pair(curate, tmp_path):
     [(0, 10, "0.0%"), (10, 10, "100.0%"), (1, 8843, "<0.1%"), (8842, 8843, ">99.9%"), (3, 8, "37.5%"), (0, 0, "")],
 )
 def test_a_share_is_never_rounded_to_all_or_nothing(count, total, shown):
-    assert _share(count, total) == shown
+    assert percentage(count, total) == shown

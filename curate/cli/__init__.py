@@ -1,0 +1,54 @@
+"""The commands. Thin: everything they do is in the library; these are the only modules that print."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+
+import typer
+
+from curate.cli import bench, data, export, look, run
+from curate.cli.shared import err
+from curate.errors import CurateError, InputError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Offline curation of noisy web image-text corpora: which captions do not belong to their image?",
+)
+app.command()(run.run)
+app.command()(run.plan)
+app.command()(look.inspect)
+app.command()(look.report)
+app.command()(export.export)
+app.command()(look.doctor)
+data_app = typer.Typer(no_args_is_help=True, help="Make corpora to try curate on and to measure it with.")
+app.add_typer(data_app, name="data")
+data_app.command()(data.clipart)
+data_app.command()(data.corrupt)
+bench_app = typer.Typer(no_args_is_help=True, help="Measure curate against known truth, beside published methods.")
+app.add_typer(bench_app, name="bench")
+bench_app.command()(bench.noise)
+bench_app.command()(bench.concepts)
+
+
+def main() -> None:
+    """Entry point: every error becomes a message and an exit code (0 done, 1 failed, 2 your input)."""
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    # What a damaged picture means for its row is said in the row's error.
+    warnings.filterwarnings("ignore", module="PIL")
+    try:
+        app()
+    except InputError as error:
+        _complain(error)
+        sys.exit(2)
+    except (CurateError, OSError) as error:
+        _complain(error)
+        sys.exit(1)
+
+
+def _complain(error: Exception) -> None:
+    err.print("[bold red]error[/]", end=" ")
+    err.print(str(error), markup=False, soft_wrap=True)

@@ -1,0 +1,133 @@
+"""What the commands share: options, consoles, progress, and how values are written for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from curate.errors import InputError
+
+if TYPE_CHECKING:
+    from curate.bench.tables import TextTable
+    from curate.run import Progress, Runner
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+PipelineFile = Annotated[Path, typer.Argument(help="The pipeline, a YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the pipeline, such as stages.noise.folds=3."),
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the answer as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+RunnerName = Annotated[Literal["local", "ray"], typer.Option("--runner", help="Threads here, or a Ray cluster.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Most workers (Ray: model workers) at once.", show_default="all cores"),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", min=1, help="A trial on the first N pairs (whole parts); it has a run directory of its own."
+    ),
+]
+FitsFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--fits-from",
+        metavar="RUN",
+        help="Score with the models that this finished run has fitted; nothing is fitted again.",
+    ),
+]
+TruthFile = Annotated[
+    Path | None, typer.Option(help="A _truth/truth.parquet from `curate data corrupt`: how good is noise_prob?")
+]
+RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C ends with a word and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print("\ninterrupted: what is finished is kept; run the same command again to go on")
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def open_runner(name: str, workers: int | None) -> Iterator[Runner]:
+    from curate.run import LocalRunner, RayRunner
+
+    if name == "local":
+        yield LocalRunner(workers)
+        return
+    ray_runner = RayRunner(workers)
+    try:
+        yield ray_runner
+    finally:
+        ray_runner.close()
+
+
+@contextmanager
+def show_progress(console: Console) -> Iterator[Progress]:
+    from curate.terminal import TerminalProgress
+
+    with TerminalProgress(console) as shown:
+        yield shown
+
+
+@contextmanager
+def show_data_progress(quiet: bool) -> Iterator[Any]:
+    from curate.terminal import CallbackProgress
+
+    with CallbackProgress(Console(highlight=False, quiet=quiet)) as shown:
+        yield shown
+
+
+def rich_table(text: TextTable) -> Table:
+    table = Table(*text.heads, title=escape(text.title))
+    for row, ours in zip(text.rows, text.ours, strict=True):
+        table.add_row(*map(escape, row), style="bold" if ours else None)
+    return table
+
+
+def one_line(text: str, most: int = 100) -> str:
+    """Captions come from strangers: no control character of theirs reaches the terminal."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def percentage(count: int, total: int) -> str:
+    """Never "100.0%" of less than all, nor "0.0%" of something."""
+    if 0 < count < total and not 0.0005 <= count / total < 0.9995:
+        return "<0.1%" if count < total / 2 else ">99.9%"
+    return f"{count / total:.1%}" if total else ""
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def write_json(file: Path, value: Any) -> None:
+    write_file("--json", file, json.dumps(value, indent=1) + "\n")
+
+
+def write_file(option: str, file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{option} {file}: cannot be written: {error}") from None
