@@ -88,7 +88,9 @@ def draw_split(corpus: Corpus, seed: int) -> Split:
             test.append(row)
             apart &= (image @ image[row] <= NEAR_IMAGE_COSINE) & (pictures != pictures[row])
     if len(test) < LEAST_HELD_OUT:
-        raise InputError(f"--input: {len(test)} pairs have a picture and a caption of their own; {LEAST_HELD_OUT} are needed")
+        raise InputError(
+            f"--input: {len(test)} pairs have a picture and a caption of their own; {LEAST_HELD_OUT} are needed"
+        )
     return Split(np.sort(np.array(test, dtype=np.intp)), np.nonzero(apart)[0])
 
 
@@ -119,6 +121,15 @@ class Curated:
     p_use_synthetic: Floats
     completed: Sequence[str]
     completed_text: Floats
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    @property
+    def changed(self) -> Bools:
+        """Whether the completed caption is another than the given one, bool [n]."""
+        pairs = zip(self.completed, self.captions, strict=True)
+        return np.array([completed != given for completed, given in pairs], dtype=np.bool_)
 
 
 def curated_part(corpus: Corpus, train: Rows, cell: Condition, curation: Curation) -> Curated:

@@ -1,0 +1,121 @@
+"""The small model: what it learns, what it leaves out, and that it can be made again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from curate.bench.heads import HeadOptions, Heads, TrainingSet, fit_reducer, train_heads
+from curate.bench.retrieval import recalls
+from tests.noise.synthetic import corpus, unit
+
+TINY = HeadOptions(components=12, hidden=32, width=12, dropout=0.1, steps=60, batch=64, learning_rate=1e-2)
+ROWS = 300
+
+
+@pytest.fixture(scope="module")
+def right() -> TrainingSet:
+    pairs, _ = corpus(rows=ROWS + 60, mismatched=0.0)
+    return of(pairs.image, pairs.text)
+
+
+def of(image: np.ndarray, text: np.ndarray) -> TrainingSet:
+    rows, ones = np.arange(len(image)), np.ones(len(image), dtype=np.float32)
+    return TrainingSet(image, text, rows, text, rows, 0 * ones, ones, 0 * ones)
+
+
+def training(pairs: TrainingSet, **changed) -> TrainingSet:
+    columns = {name: column[:ROWS] for name, column in vars(pairs).items()}
+    return TrainingSet(**{**columns, **changed})
+
+
+def trained(pairs: TrainingSet, options: HeadOptions = TINY, seed: int = 0) -> Heads:
+    reducers = (fit_reducer(rows, options.components) for rows in (pairs.image, pairs.text))
+    return train_heads(pairs, *reducers, options, seed)
+
+
+def found(heads: Heads, pairs: TrainingSet) -> float:
+    """R@1 both ways of the pairs that were not trained on."""
+    recall = recalls(heads.similarity(pairs.image[ROWS:], pairs.text[ROWS:]))
+    return (recall["image_to_text", 1] + recall["text_to_image", 1]) / 2
+
+
+def test_pairs_that_were_not_seen_are_found(right: TrainingSet):
+    assert found(trained(training(right)), right) > 40 > 10 * 100 / 60
+
+
+def test_the_same_arguments_give_the_same_heads_whatever_was_drawn_before(right: TrainingSet):
+    first = trained(training(right)).similarity(right.image, right.text)
+    torch.rand(7)
+    again = trained(training(right)).similarity(right.image, right.text)
+    other = trained(training(right), seed=1).similarity(right.image, right.text)
+    assert first.tobytes() == again.tobytes() != other.tobytes()
+
+
+def test_the_callers_random_numbers_and_threads_are_left_alone(right: TrainingSet):
+    state, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    trained(training(right), replace(TINY, steps=2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+def test_pairs_of_no_weight_teach_nothing(right: TrainingSet):
+    weight = np.ones(ROWS, dtype=np.float32)
+    weight[::2] = 0
+    spoilt = right.text[:ROWS].copy()
+    spoilt[::2] = unit(np.random.default_rng(0).standard_normal(spoilt[::2].shape))
+    reducers = [fit_reducer(rows, TINY.components) for rows in (right.image, right.text)]
+    one, other = (
+        train_heads(training(right, weight=weight, text=text), *reducers, TINY, 0).similarity(right.image, right.text)
+        for text in (right.text[:ROWS], spoilt)
+    )
+    assert one.tobytes() == other.tobytes()
+
+
+def test_wrong_pairs_of_little_weight_do_little_harm(right: TrainingSet):
+    wrong = np.arange(ROWS) < 150
+    text = right.text[:ROWS].copy()
+    text[wrong] = np.roll(text[wrong], 1, axis=0)
+    weight = np.where(wrong, 0.02, 1).astype(np.float32)
+    smoothing = np.where(wrong, 1.0, 0.0).astype(np.float32)
+    alike = found(trained(training(right, text=text, other_text=text)), right)
+    assert found(trained(training(right, text=text, other_text=text, weight=weight)), right) > alike + 10
+    assert found(trained(training(right, text=text, other_text=text, smoothing=smoothing)), right) > alike
+
+
+@pytest.mark.parametrize("chance", [0.0, 1.0])
+def test_the_other_caption_is_taken_by_chance(right: TrainingSet, chance: float):
+    spoilt = np.roll(right.text[:ROWS], 7, axis=0)
+    columns = {"text": spoilt} if chance else {"other_text": spoilt}
+    pairs = training(right, chance=np.full(ROWS, chance, dtype=np.float32), **columns)
+    reducers = [fit_reducer(rows, TINY.components) for rows in (right.image[:ROWS], right.text[:ROWS])]
+    mixed, plain = (train_heads(each, *reducers, TINY, 0) for each in (pairs, training(right)))
+    assert mixed.similarity(right.image, right.text).tobytes() == plain.similarity(right.image, right.text).tobytes()
+
+
+def test_equal_captions_are_no_negatives(right: TrainingSet):
+    """Where all pairs of a batch have one caption, there is nothing to tell apart and nothing is learned."""
+    pairs = training(right, caption=np.zeros(ROWS, dtype=np.int64), other_caption=np.zeros(ROWS, dtype=np.int64))
+    untrained = trained(pairs, replace(TINY, steps=1)).similarity(right.image, right.text)
+    assert trained(pairs).similarity(right.image, right.text) == pytest.approx(untrained)
+
+
+def test_a_single_pair_is_not_enough(right: TrainingSet):
+    weight = np.zeros(ROWS, dtype=np.float32)
+    weight[0] = 1
+    with pytest.raises(ValueError, match="two pairs"):
+        trained(training(right, weight=weight))
+
+
+def test_the_reducer_keeps_what_varies_most():
+    draws = np.random.default_rng(0)
+    rows = unit(draws.standard_normal((400, 20)) * np.array([3.0, 2.0] + [0.1] * 18) + 1).astype(np.float32)
+    reduced = fit_reducer(rows, 2)(rows).numpy()
+    assert reduced.shape == (400, 2)
+    assert (reduced**2).sum(axis=1).mean() == pytest.approx(1, rel=1e-3)
+    centred = rows - rows.mean(axis=0)
+    kept = reduced @ reduced.T * np.linalg.norm(centred) ** 2 / np.linalg.norm(reduced) ** 2
+    assert np.corrcoef(kept.ravel(), (centred @ centred.T).ravel())[0, 1] > 0.99
