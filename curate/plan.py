@@ -47,7 +47,7 @@ NOISE_FIT_VERSION = 5
 # Raise it when the same sample would give another concept model.
 CONCEPTS_FIT_VERSION = 1
 # Raise it when the same sample would give another captioner.
-CAPTION_FIT_VERSION = 1
+CAPTION_FIT_VERSION = 2
 # Raise it when the same pairs would be marked otherwise.
 DUPLICATES_VERSION = 1
 NOISE_FIT = "noise"

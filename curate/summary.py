@@ -1,51 +1,114 @@
-"""What a finished run found, small enough to print: counts, the most suspicious pairs, one pair in full."""
+"""What a finished run found, small enough to print: counts, pairs worth a look, one pair in full."""
 
 from __future__ import annotations
 
-import heapq
+import difflib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import InputError
+from curate.ranking import ORDERS, BestRows, Order, doubles, unscored_last
+from curate.schema import Status, annotation_table
 from curate.store import RunStore
+from curate.where import parse_where
 
 ANNOTATIONS = "annotations"
-_SUMMARY_COLUMNS = ["key", "caption", "noise_prob", "label", "status", "row_id"]
+LABELS = ("clean", "uncertain", "noisy")
+HISTOGRAM_BINS = 10
+_PAIR_COLUMNS = ["row_id", "key", "shard", "row", "caption", "noise_prob", "label", "status", "error"]
+_SUMMARY_COLUMNS = [*_PAIR_COLUMNS, "noise_rank"]
 
 
 @dataclass(frozen=True)
-class SuspiciousPair:
-    """One of the pairs with the highest noise_prob."""
+class PairFilter:
+    """Which pairs of a run to look at; without a status and a condition: all.
 
-    key: str
+    Attributes:
+        status: those with this status.
+        where: those that fulfil this condition, see `curate.where`.
+
+    Raises:
+        InputError: there is no such status.
+    """
+
+    status: str | None = None
+    where: str | None = None
+
+    def __post_init__(self) -> None:
+        known = [status.value for status in Status]
+        if self.status is not None and self.status not in known:
+            close = difflib.get_close_matches(self.status, known, 1)
+            hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(known)}."
+            raise InputError(f"--status {self.status}: there is no such status. {hint}")
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether nothing is left out."""
+        return self.status is None and self.where is None
+
+    def of(self, table: pa.Table) -> pa.Table:
+        """The rows of annotations that are meant.
+
+        Raises:
+            InputError: the condition is not understood, or names a column that is not there.
+        """
+        if self.status is not None:
+            table = table.filter(pc.equal(table.column("status"), self.status))
+        return table if self.where is None else table.filter(parse_where(self.where, table.schema))
+
+
+@dataclass(frozen=True)
+class ShownPair:
+    """A pair worth a look. What the run does not know of it is None.
+
+    Attributes:
+        row_id, key, shard, row: its identity.
+        caption: as it came.
+        noise_prob, label: of a usable pair.
+        status, error: why it is not usable.
+    """
+
     row_id: str
-    caption: str
-    noise_prob: float
+    key: str
+    shard: str
+    row: int
+    caption: str | None
+    noise_prob: float | None
+    label: str | None
+    status: str
+    error: str | None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts over all annotations of a run.
+    """Counts over the annotations of a run, or over those of its pairs that were asked for.
 
     Attributes:
-        pairs: all pairs.
+        run_pairs: pairs of the run.
+        pairs: pairs that were asked for; all that follows is about these.
         labels: pairs by label (clean, uncertain, noisy); only usable pairs have one.
         statuses: pairs by status.
-        shard_errors: what in the shards could not become a row.
-        most_suspicious: pairs with the highest noise_prob, highest first, one for each caption.
+        histogram: by label, the pairs by noise_prob in HISTOGRAM_BINS bins of equal width from 0 to 1.
+        shard_errors: what in the shards of the run could not become a row.
+        order: of the pairs shown.
+        shown: pairs worth a look, one for each caption.
         noise: diagnostics of the noise fit (method, separable, noise share...), empty without one.
     """
 
+    run_pairs: int
     pairs: int
     labels: dict[str, int]
     statuses: dict[str, int]
+    histogram: dict[str, list[int]]
     shard_errors: int
-    most_suspicious: list[SuspiciousPair]
+    order: Order
+    shown: list[ShownPair]
     noise: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -65,31 +128,64 @@ def annotation_files(store: RunStore) -> list[str]:
     return [f"{ANNOTATIONS}/{name}" for name in names]
 
 
-def summarize(store: RunStore, top: int = 5) -> Summary:
-    """Read the annotations of a run, one part at a time.
+def annotations_of(
+    store: RunStore, columns: Sequence[str], pairs: PairFilter | None = None
+) -> Iterator[tuple[int, pa.Table]]:
+    """(rows of a part, those of its rows that are asked for), part by part in input order.
+
+    Args:
+        store: a run directory.
+        columns: of the annotations; one that an older run does not have is null.
+        pairs: which; None: all.
 
     Raises:
-        InputError: there are none.
+        InputError: there are no annotations, or the condition does not fit them.
+    """
+    wanted = pairs or PairFilter()
+    for name in annotation_files(store):
+        table = store.read_table(name, None if wanted.where else columns)
+        chosen = wanted.of(table)
+        yield table.num_rows, annotation_table(chosen).select(columns)
+
+
+def summarize(store: RunStore, top: int = 5, order: Order = "noisy", pairs: PairFilter | None = None) -> Summary:
+    """Read the annotations of a run, one part at a time.
+
+    Args:
+        store: a run directory.
+        top: most pairs to show.
+        order: which pairs to show: the most suspicious, the least, or those with a noise_prob near one half. Pairs
+            without a noise_prob come last where `pairs` leaves any out, and are not shown otherwise.
+        pairs: which pairs to count and to show; None: all.
+
+    Raises:
+        InputError: there are no annotations, or the condition does not fit them.
     """
     labels: Counter[str] = Counter()
     statuses: Counter[str] = Counter()
-    pairs = 0
-    suspicious: list[SuspiciousPair] = []
-    for name in annotation_files(store):
-        table = store.read_table(name, _SUMMARY_COLUMNS)
-        pairs += table.num_rows
+    histogram = {label: np.zeros(HISTOGRAM_BINS, dtype=np.int64) for label in LABELS}
+    run_pairs = found = 0
+    cost = ORDERS[order] if pairs is None or pairs.takes_all else unscored_last(ORDERS[order])
+    best = BestRows(cost, top)
+    for rows, table in annotations_of(store, _SUMMARY_COLUMNS, pairs):
+        run_pairs += rows
+        found += table.num_rows
         labels.update(_counts(table, "label"))
         statuses.update(_counts(table, "status"))
-        suspicious = _most_suspicious(table, suspicious, top)
-    errors = store.read_table("shard_errors.parquet", ["shard"]).num_rows
+        for label, counts in histogram.items():
+            counts += _by_noise_prob(table.filter(pc.equal(table.column("label"), label)))
+        best.look_at(table)
     facts = store.read_json("artifacts/noise/artifact.json") or {}
     return Summary(
-        pairs,
-        {label: labels.get(label, 0) for label in ("clean", "uncertain", "noisy")} if labels else {},
-        dict(statuses.most_common()),
-        errors,
-        suspicious,
-        facts.get("diagnostics", {}),
+        run_pairs=run_pairs,
+        pairs=found,
+        labels={label: labels.get(label, 0) for label in LABELS} if labels else {},
+        statuses=dict(statuses.most_common()),
+        histogram={label: counts.tolist() for label, counts in histogram.items()} if labels else {},
+        shard_errors=store.read_table("shard_errors.parquet", ["shard"]).num_rows,
+        order=order,
+        shown=[ShownPair(**{name: row[name] for name in _PAIR_COLUMNS}) for row in best.rows],
+        noise=facts.get("diagnostics", {}),
     )
 
 
@@ -98,24 +194,23 @@ def _counts(table: pa.Table, column: str) -> dict[str, int]:
     return {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
 
 
-def _most_suspicious(table: pa.Table, before: list[SuspiciousPair], top: int) -> list[SuspiciousPair]:
-    """The best of a part and of the parts before it, one for each caption: wrong a hundred times is one finding."""
-    ordered = heapq.merge(before, _by_suspicion(table), key=lambda pair: (-pair.noise_prob, pair.row_id))
-    by_caption: dict[str, SuspiciousPair] = {}
-    for pair in ordered:
-        if len(by_caption) == top:
-            break
-        by_caption.setdefault(pair.caption, pair)
-    return list(by_caption.values())
+def _by_noise_prob(table: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
+    bins = (doubles(table.column("noise_prob")) * HISTOGRAM_BINS).astype(np.int64)
+    return np.bincount(np.minimum(bins, HISTOGRAM_BINS - 1), minlength=HISTOGRAM_BINS)
 
 
-def _by_suspicion(table: pa.Table) -> Iterator[SuspiciousPair]:
-    """Pairs from the highest noise_prob down, made only as far as somebody asks."""
-    scored = table.filter(pc.is_valid(table.column("noise_prob"))).select(["key", "row_id", "caption", "noise_prob"])
-    order = pc.sort_indices(scored, sort_keys=[("noise_prob", "descending"), ("row_id", "ascending")])
-    for position in order.to_numpy():
-        (row,) = scored.slice(int(position), 1).to_pylist()
-        yield SuspiciousPair(**row)
+def check_completed(store: RunStore, asked: str) -> None:
+    """Whether the run completes captions.
+
+    Args:
+        store: a run directory.
+        asked: the option that needs them, for the message.
+
+    Raises:
+        InputError: it has no annotations, or no caption stage.
+    """
+    if "caption_fit" not in (store.read_facts(annotation_files(store)[0]) or {}):
+        raise InputError(f"{asked}: this run completed no captions; add the stage caption and run it again")
 
 
 def find_pairs(store: RunStore, key: str) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ import warnings
 
 import typer
 
-from curate.cli import bench, data, export, look, run
-from curate.cli.shared import err
+from curate.cli import bench, data, export, inspect, look, pipeline, run
+from curate.cli.shared import err, harmless
 from curate.errors import CurateError, InputError
 
 app = typer.Typer(
@@ -18,9 +18,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Offline curation of noisy web image-text corpora: which captions do not belong to their image?",
 )
+app.command()(pipeline.init)
+app.command()(pipeline.validate)
 app.command()(run.run)
 app.command()(run.plan)
-app.command()(look.inspect)
+app.command()(inspect.inspect)
 app.command()(look.report)
 app.command()(export.export)
 app.command()(look.doctor)
@@ -32,6 +34,7 @@ bench_app = typer.Typer(no_args_is_help=True, help="Measure curate against known
 app.add_typer(bench_app, name="bench")
 bench_app.command()(bench.noise)
 bench_app.command()(bench.concepts)
+bench_app.command()(bench.captions)
 
 
 def main() -> None:
@@ -51,4 +54,5 @@ def main() -> None:
 
 def _complain(error: Exception) -> None:
     err.print("[bold red]error[/]", end=" ")
-    err.print(str(error), markup=False, soft_wrap=True)
+    # Names of shards and fields in it come from strangers.
+    err.print("\n".join(map(harmless, str(error).split("\n"))), markup=False, soft_wrap=True)

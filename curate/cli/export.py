@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from curate.cli.shared import RunDirectory, interruptible, out
-from curate.errors import InputError
+from curate.cli.shared import RunDirectory, interruptible, make_empty_folder, out, pipeline_of
 
 if TYPE_CHECKING:
     from curate.export.selection import Selection
@@ -42,7 +41,7 @@ def export(
     store = RunStore(run_directory)
     names = None if columns is None else tuple(name.strip() for name in columns.split(","))
     selection = Selection(where, names, caption)
-    _make_empty_folder(target)
+    make_empty_folder("--out", target)
     with interruptible(), out.status("exporting"):
         if kind == "webdataset":
             written = _export_webdataset(store, target, selection, shard_pairs, pipeline)
@@ -54,23 +53,9 @@ def export(
 def _export_webdataset(
     store: RunStore, target: Path, selection: Selection, shard_pairs: int, pipeline: Path | None
 ) -> dict[str, int]:
-    from curate.config import load_config
     from curate.export.webdataset import export_webdataset
     from curate.plan import source_options
     from curate.sources import open_source
-    from curate.state import remembered_config
 
-    config = remembered_config(store) if pipeline is None else load_config(pipeline)
-    if config is None:
-        raise InputError(f"{store.url}: does not say where its input is; name the pipeline file with --pipeline")
-    return export_webdataset(store, open_source(source_options(config)), target, selection, shard_pairs)
-
-
-def _make_empty_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        taken = any(folder.iterdir())
-    except OSError as error:
-        raise InputError(f"--out {folder}: cannot be made or read: {error}") from None
-    if taken:
-        raise InputError(f"--out {folder}: is not empty; name a new folder, so that no old file is mixed in")
+    source = open_source(source_options(pipeline_of(store, pipeline)))
+    return export_webdataset(store, source, target, selection, shard_pairs)

@@ -1,48 +1,16 @@
-"""`curate inspect`, `curate report` and `curate doctor`."""
+"""`curate report` and `curate doctor`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from curate.cli.shared import JsonFile, RunDirectory, TruthFile, out, write_file, write_json
-from curate.cli.show import print_counts, print_facts, print_pair, print_suspicious, printable
 from curate.errors import CurateError, InputError
-
-
-def inspect(
-    run_directory: RunDirectory,
-    key: Annotated[str | None, typer.Option(help="Show the pair with this key (or row_id) in full.")] = None,
-    truth: TruthFile = None,
-    top: Annotated[int, typer.Option(min=0, help="How many of the most suspicious pairs to show.")] = 10,
-    json_file: JsonFile = None,
-) -> None:
-    """Show what a run found: counts, the most suspicious pairs, or one pair with every signal."""
-    from curate.bench.truth import judge
-    from curate.store import RunStore
-    from curate.summary import find_pairs, summarize
-
-    store = RunStore(run_directory)
-    if key is not None:
-        pairs = find_pairs(store, key)
-        for pair in pairs:
-            print_pair(pair)
-        answer: Any = {"pairs": [printable(pair) for pair in pairs]}
-    else:
-        summary = summarize(store, top)
-        print_counts(out, summary)
-        print_suspicious(out, summary)
-        answer = summary.to_json()
-    if truth is not None:
-        figures = judge(store, truth).to_json()
-        print_facts("against the truth", figures)
-        answer = {**answer, "truth": figures}
-    if json_file is not None:
-        write_json(json_file, answer)
 
 
 def report(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,7 +18,9 @@ from curate.errors import InputError
 
 if TYPE_CHECKING:
     from curate.bench.tables import TextTable
+    from curate.config import PipelineConfig
     from curate.run import Progress, Runner
+    from curate.store import RunStore
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -55,12 +58,12 @@ RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run director
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(kept: str = "what is finished is kept; run the same command again to go on") -> Iterator[None]:
     """Ctrl-C ends with a word and exit code 130."""
     try:
         yield
     except KeyboardInterrupt:
-        err.print("\ninterrupted: what is finished is kept; run the same command again to go on")
+        err.print(f"\ninterrupted: {kept}", markup=False)
         raise typer.Exit(130) from None
 
 
@@ -94,16 +97,28 @@ def show_data_progress(quiet: bool) -> Iterator[Any]:
         yield shown
 
 
-def rich_table(text: TextTable) -> Table:
-    table = Table(*text.heads, title=escape(text.title))
+def print_table(console: Console, text: TextTable) -> None:
+    """A table in full, however narrow the terminal and wherever the output goes: no figure is cut."""
+    # Eleven figures fit 100 columns without edges and with little padding.
+    table = Table(
+        title=f"\n{escape(text.title)}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
+    )
+    for place, head in enumerate(text.heads):
+        table.add_column(head, justify="right" if place >= text.names else "left", no_wrap=True)
     for row, ours in zip(text.rows, text.ours, strict=True):
         table.add_row(*map(escape, row), style="bold" if ours else None)
-    return table
+    table.width = console.measure(table, options=console.options.update(max_width=1000)).maximum
+    console.print(table, crop=False)
+
+
+def harmless(text: str) -> str:
+    """Captions come from strangers: no control character or direction mark of theirs reaches the terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def one_line(text: str, most: int = 100) -> str:
-    """Captions come from strangers: no control character of theirs reaches the terminal."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """A harmless text on one line, its end left out where it is long."""
+    line = " ".join(harmless(text).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
@@ -131,3 +146,24 @@ def write_file(option: str, file: Path, text: str) -> None:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{option} {file}: cannot be written: {error}") from None
+
+
+def make_empty_folder(option: str, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = any(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{option} {folder}: cannot be made or read: {error}") from None
+    if taken:
+        raise InputError(f"{option} {folder}: is not empty; name a new folder, so that no old file is mixed in")
+
+
+def pipeline_of(store: RunStore, file: Path | None) -> PipelineConfig:
+    """The pipeline in a file, or else the one that the run remembers."""
+    from curate.config import load_config
+    from curate.state import remembered_config
+
+    config = remembered_config(store) if file is None else load_config(file)
+    if config is None:
+        raise InputError(f"{store.url}: does not say where its input is; name the pipeline file with --pipeline")
+    return config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -169,7 +169,14 @@ def fit_completion(
             raise InputError("caption: only one trusted pair; there is nothing to learn captions from")
         neighbours = nearest(bank, features.image_unit, NEIGHBOURS, others_only=True)
         given = caption_rows(bank, pictures, neighbours)
-        captioner = fit_captioner(given, captions, trust, options.captioner, seed)
+        captioner = fit_captioner(given, captions, trust, _captioner_options(options), seed)
     return CompletionModel(
         bank, captioner, np.unique(keys[rows]), acceptance_threshold(scores, options.accept_quantile), seed
     )
+
+
+def _captioner_options(options: CompletionOptions) -> CaptionerOptions:
+    """A decoder that names an architecture gets it, however many pairs there are."""
+    if options.decoder == "gru" or options.decoder == "transformer":
+        return replace(options.captioner, architecture=options.decoder)
+    return options.captioner

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 from curate.models.words import GLUE, is_word, tokens_of
 
 MARK = " | "
 """Stands between what the original said and what was added."""
+BELIEVED_SOURCES = ("synthetic", "merged")
+"""Where a completed caption comes from when what was written was believed."""
 # Words that say nothing by themselves (English, and what a wrong guess about another language can't hurt).
 _LITTLE = frozenset(
     re.findall(
@@ -55,10 +59,47 @@ def merge(original: str, synthetic: str) -> Merged:
     The original stands unchanged, so that names, places and numbers are never lost; MARK tells a trainer or a reader
     where the synthetic part begins. Where every word of the synthetic caption is in the original, nothing is added.
     """
-    said = {token.strip(GLUE).casefold() for token in tokens_of(original)}
+    said = _said(original)
     new = {token.strip(GLUE).casefold(): None for token in tokens_of(synthetic) if is_word(token)}
     added = tuple(word for word in new if word not in said and word not in _LITTLE)
     kept = tuple(word for word in known_by_original(original) if word.casefold() not in new)
     if not original.strip():
         return Merged(synthetic, (), added)
     return Merged(f"{original.rstrip()}{MARK}{synthetic}" if added else original, kept, added)
+
+
+def _said(caption: str) -> frozenset[str]:
+    return frozenset(token.strip(GLUE).casefold() for token in tokens_of(caption))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a caption; `added`: its words are not in the original."""
+
+    text: str
+    added: bool
+
+
+def pieces(original: str, caption: str) -> tuple[Piece, ...]:
+    """A completed caption cut where words of its own begin and end, so that what was added can be marked.
+
+    The texts of the pieces joined are the caption. Words that say nothing by themselves, and marks, are not marked.
+    """
+    said = _said(original)
+    cut: list[Piece] = []
+    for chunk in re.split(r"(\s+)", caption):
+        for token in tokens_of(chunk) or [chunk]:
+            text = token.strip(GLUE)
+            word = text.casefold()
+            cut.append(Piece(text, is_word(text) and word not in said and word not in _LITTLE))
+    return tuple(_joined_neighbours(cut))
+
+
+def _joined_neighbours(cut: list[Piece]) -> Iterator[Piece]:
+    """Neighbours of one kind as one piece; white space between two added words is added too."""
+    for place, piece in enumerate(cut[1:-1], start=1):
+        if piece.text.isspace() and cut[place - 1].added and cut[place + 1].added:
+            cut[place] = Piece(piece.text, True)
+    for added, group in groupby(cut, key=lambda piece: piece.added):
+        if text := "".join(piece.text for piece in group):
+            yield Piece(text, added)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from curate.errors import InputError
 from curate.store import RunStore
-from curate.summary import annotation_files
+from curate.summary import annotation_files, check_completed
 from curate.where import parse_where
 
 CaptionChoice: TypeAlias = Literal["original", "completed"]
@@ -42,8 +42,8 @@ def selected_parts(store: RunStore, selection: Selection) -> Iterator[tuple[int,
     names = annotation_files(store)
     schema = store.read_table(names[0]).schema.remove_metadata()
     check(selection, schema)
-    if selection.caption == "completed" and "caption_fit" not in (store.read_facts(names[0]) or {}):
-        raise InputError("--caption completed: this run completed no captions; add the stage caption and run it again")
+    if selection.caption == "completed":
+        check_completed(store, "--caption completed")
     condition = None if selection.where is None else parse_where(selection.where, schema)
     for name in names:
         table = store.read_table(name)

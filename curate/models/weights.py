@@ -92,6 +92,18 @@ def locate(model: str, pretrained: str | None) -> ModelFiles:
     return _files_of_named_model(name, _given(model, pretrained))
 
 
+def has_tag(model: str, pretrained: str | None) -> bool:
+    """Whether open_clip knows weights of that name for the model, so that they may have to be fetched."""
+    import open_clip
+
+    name = model.replace("/", "-")
+    return (
+        pretrained is not None
+        and name in open_clip.list_models()
+        and bool(open_clip.get_pretrained_cfg(name, pretrained))
+    )
+
+
 def _given(model: str, pretrained: str | None) -> str:
     if not pretrained:
         raise InputError(

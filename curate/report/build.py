@@ -13,7 +13,7 @@ from curate.errors import CurateError
 from curate.plan import source_options
 from curate.report.findings import Findings, gather
 from curate.report.page import About, render
-from curate.report.pictures import thumbnails
+from curate.report.pictures import data_uri, thumbnails
 from curate.sources import open_source
 from curate.state import TIMINGS_FILE, remembered_config
 from curate.store import RunStore
@@ -58,9 +58,10 @@ def _pictures(
     ids = [row["row_id"] for row in findings.rows]
     try:
         source = open_source(source_options(pipeline))
-        return thumbnails(store, source, ids, pipeline.input.max_image_pixels), None
+        found = thumbnails(store, source, ids, pipeline.input.max_image_pixels)
     except (CurateError, OSError) as error:
         return {}, f"the input cannot be read any more: {error}"
+    return {row_id: data_uri(jpeg) for row_id, jpeg in found.items()}, None
 
 
 def _as_written(pipeline: PipelineConfig) -> dict[str, Any]:

@@ -20,8 +20,10 @@ _WHITE = 255
 _ROWS_AT_ONCE = 64
 
 
-def thumbnails(store: RunStore, source: Source, row_ids: Iterable[str], max_pixels: int) -> dict[str, str]:
-    """row_id -> data URI of a JPEG, 168 pixels square on white; pairs without a readable picture are absent.
+def thumbnails(
+    store: RunStore, source: Source, row_ids: Iterable[str], max_pixels: int, side: int = THUMBNAIL_PIXELS
+) -> dict[str, bytes]:
+    """row_id -> JPEG, square on white; pairs without a readable picture are absent.
 
     Reads the parts that the pairs are in, nothing else.
 
@@ -30,19 +32,20 @@ def thumbnails(store: RunStore, source: Source, row_ids: Iterable[str], max_pixe
         source: the run's input as it was.
         row_ids: of the pairs.
         max_pixels: larger pictures are not decoded.
+        side: of the square, in pixels.
 
     Raises:
         CurateError: the input changed since the run, or cannot be read.
         InputError: the input is not there any more.
     """
     wanted = set(row_ids)
-    decode = Decode(DecodeOptions(THUMBNAIL_PIXELS, "longest", "bicubic", max_pixels, _WHITE))
+    decode = Decode(DecodeOptions(side, "longest", "bicubic", max_pixels, _WHITE))
     shards = {shard.name: shard for shard in source.list_shards()}
-    found: dict[str, str] = {}
+    found: dict[str, bytes] = {}
     for part in _parts_with(store, wanted):
         if part.shard in shards:
             for batch in source.read(shards[part.shard], part, _ROWS_AT_ONCE):
-                found.update(_of_batch(decode, batch, wanted))
+                found.update(_of_batch(decode, batch, wanted, side))
     return found
 
 
@@ -58,21 +61,25 @@ def _parts_with(store: RunStore, wanted: set[str]) -> list[Part]:
     ]
 
 
-def _of_batch(decode: Decode, batch: pa.Table, wanted: set[str]) -> dict[str, str]:
+def _of_batch(decode: Decode, batch: pa.Table, wanted: set[str], side: int) -> dict[str, bytes]:
     rows = [place for place, row_id in enumerate(batch.column("row_id").to_pylist()) if row_id in wanted]
     if not rows:
         return {}
     chosen = batch.take(pa.array(rows))
     pixels = decode(chosen).column("pixels")
     return {
-        row_id: _data_uri(bytes(value.as_buffer()))
+        row_id: _jpeg(bytes(value.as_buffer()), side)
         for row_id, value in zip(chosen.column("row_id").to_pylist(), pixels, strict=True)
         if value.is_valid
     }
 
 
-def _data_uri(pixels: bytes) -> str:
+def _jpeg(pixels: bytes, side: int) -> bytes:
     sink = io.BytesIO()
-    image = Image.frombytes("RGB", (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), pixels)
-    image.save(sink, "JPEG", quality=_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode()
+    Image.frombytes("RGB", (side, side), pixels).save(sink, "JPEG", quality=_QUALITY, optimize=True)
+    return sink.getvalue()
+
+
+def data_uri(jpeg: bytes) -> str:
+    """A picture as an address that holds it."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()

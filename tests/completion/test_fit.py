@@ -122,6 +122,13 @@ def test_proposals_compare_with_the_original_where_there_is_one(world, model: Co
     assert taken[2:][wrong[2:]].mean() > 5 * taken[2:][~wrong[2:]].mean()
 
 
+def test_a_decoder_that_names_an_architecture_gets_it(world):
+    sample, _, noise = world
+    made = fit_completion(sample, noise, replace(QUICK, decoder="transformer"), 0)
+    assert made.captioner.network.shape.architecture == "transformer"
+    assert build_decoder("transformer", made.bank, made.captioner, Agreement(noise), encode, 0)
+
+
 def test_no_trusted_pair(world):
     sample, _, noise = world
     hopeless = replace(sample, noise_prob=np.ones_like(sample.noise_prob))
