@@ -17,6 +17,7 @@ from curate.completion.fit import CompletionModel, CompletionOptions, Completion
 from curate.completion.policy import CaptionColumns
 from curate.concepts.fit import ConceptOptions, ConceptSample, fit_concepts
 from curate.concepts.model import ConceptModel
+from curate.concepts.vocabulary import Vocabulary
 from curate.concepts.words import Tokenizer
 from curate.corpora.exchange import choose_mismatches
 from curate.errors import InputError
@@ -41,6 +42,7 @@ class Curation:
     Attributes:
         noise, concepts, completion: options of the fits.
         noise_columns, concept_columns, caption_columns: how the stages turn scores into columns.
+        vocabulary: names that were given; None: they are mined.
         tokenizer: finds the nouns.
         encode: the text tower.
     """
@@ -51,6 +53,7 @@ class Curation:
     noise_columns: NoiseColumns
     concept_columns: ConceptColumns
     caption_columns: CaptionColumns
+    vocabulary: Vocabulary | None
     tokenizer: Tokenizer
     encode: Encode
 
@@ -209,7 +212,7 @@ def _concepts(given: _Given, noise_prob: Floats, curation: Curation, seed: int) 
     sample = ConceptSample(
         given.image_sha256, given.captions, given.image, given.text, given.joint_space, noise_prob
     )  # fmt: skip
-    return fit_concepts(sample, None, curation.concepts, seed, curation.tokenizer, curation.encode)
+    return fit_concepts(sample, curation.vocabulary, curation.concepts, seed, curation.tokenizer, curation.encode)
 
 
 def _completion(given: _Given, table: pa.Table, noise: NoiseModel, curation: Curation, seed: int) -> CompletionModel:

@@ -110,6 +110,8 @@ ABLATIONS: dict[str, Method] = {
 }
 METHODS: Mapping[str, Method] = {**REFERENCES, **RECIPES, **ABLATIONS}
 ABLATED = "ablations"
+ALL_SEEDS = "all_seeds"
+"""Subset of the records that say what the seeds of a rate say together."""
 
 
 def check_methods(names: Sequence[str]) -> list[str]:
@@ -282,7 +284,7 @@ def over_the_seeds(records: Sequence[Record]) -> Iterator[Record]:
         for metric, (estimate, unit) in estimates.items():
             for name, value in _ends(metric, estimate).items():
                 yield _record(
-                    first["corpus"], first["kind"], first["rate"], None, method, "all_seeds", name, value, unit
+                    first["corpus"], first["kind"], first["rate"], None, method, ALL_SEEDS, name, value, unit
                 )
 
 

@@ -21,7 +21,15 @@ from tests.noise.synthetic import SMALL, corpus
 
 ROWS = 320
 CURATION = Curation(
-    SMALL, ConceptOptions(), QUICK, NoiseColumns(), ConceptColumns(), CaptionColumns(), english_tokenizer(), encode
+    SMALL,
+    ConceptOptions(),
+    QUICK,
+    NoiseColumns(),
+    ConceptColumns(),
+    CaptionColumns(),
+    None,
+    english_tokenizer(),
+    encode,
 )
 
 

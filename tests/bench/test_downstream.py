@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
+from rich.console import Console
 
 from curate.bench.curated import Curated
 from curate.bench.downstream import (
@@ -22,8 +26,11 @@ from curate.bench.downstream import (
 )
 from curate.bench.heads import HeadOptions
 from curate.bench.noise import Condition
+from curate.bench.tables import downstream_tables
+from curate.cli.shared import print_table
 from curate.errors import InputError
 from tests.bench.test_curated import CURATION, small_corpus
+from tests.conftest import Pipeline
 from tests.noise.synthetic import corpus
 
 HEADS = HeadOptions(components=12, hidden=32, width=12, dropout=0.1, steps=80, batch=64, learning_rate=1e-2)
@@ -58,19 +65,19 @@ def sums(world) -> dict[str, list[float]]:
     return {name: [sum(trial.recalls(method(part)).values()) for trial in trials] for name, method in METHODS.items()}
 
 
+def record(rate: float, seed: int, method: str, subset: str, metric: str, value: float | None) -> dict:
+    values = ("downstream", "c", "random", rate, seed, method, subset, metric, value, "%")
+    return dict(zip(RECORD, values, strict=True))
+
+
 def gap(sums: dict[str, list[float]], name: str) -> float | None:
     records = [
-        dict(
-            zip(RECORD, ("downstream", "c", "random", 0.5, seed, method, "all", "recall_sum", value, "%"), strict=True)
-        )
+        record(0.5, seed, method, "all", "recall_sum", value)
         for method, values in sums.items()
         for seed, value in enumerate(values)
     ]
-    return next(
-        record["value"]
-        for record in over_the_seeds(records)
-        if (record["method"], record["metric"]) == (name, "gap_recovered")
-    )
+    said = {(each["method"], each["metric"]): each["value"] for each in over_the_seeds(records)}
+    return said[name, "gap_recovered"]
 
 
 def test_the_oracle_beats_raw_and_the_whole_truth_beats_the_oracle(sums):
@@ -162,3 +169,69 @@ def test_methods_are_named():
     assert check_methods(["all", "ablations"]) == list(METHODS)
     with pytest.raises(InputError, match="--method magic: choose among all, ablations, raw"):
         check_methods(["magic"])
+
+
+@pytest.fixture
+def told_of_two_rates() -> list[dict]:
+    """Two seeds; the recipes recover half of the gap at rate 0.4, and there is none at 0."""
+    made: list[dict] = [{"metric": "environment"}]
+    for rate in (0.0, 0.4):
+        cells = []
+        for seed in range(2):
+            for method in METHODS:
+                value = 300.0 + 10 * seed - 100 * rate * {"raw": 1.0, "kept": 0.5}.get(method, 0.0)
+                cells += [
+                    record(rate, seed, method, way, f"recall_at_{depth}", value / 6)
+                    for way in ("image_to_text", "text_to_image")
+                    for depth in (1, 5, 10)
+                ]
+                cells.append(record(rate, seed, method, "all", "recall_sum", value))
+            for name in ("caption_frequency_1", "caption_frequency_2_to_10"):
+                cells.append(record(rate, seed, "ours", name, "recall_clean", 0.9))
+            for name in ("recall_clean", "precision_clean", "accepted", "clean_changed"):
+                cells.append(record(rate, seed, "ours", "all", name, 0.95 if rate or name != "accepted" else None))
+        made += [*cells, *over_the_seeds(cells)]
+    return made
+
+
+def test_tables(told_of_two_rates: list[dict]):
+    clean, noisy, gaps, annotations = downstream_tables(told_of_two_rates)
+    assert (clean.title, noisy.title) == ("retrieval, clean", "retrieval, 0.4 of the captions exchanged")
+    assert dict(zip(noisy.heads, noisy.rows[0], strict=True))["to image R@5"] == "44.2"
+    assert [row[0] for row, ours in zip(noisy.rows, noisy.ours, strict=True) if ours] == [*RECIPES]
+    rows = {row[:2]: row[2:] for row in gaps.rows}
+    assert rows["0.4", "kept"][2] == "0.50 [0.50, 0.50]"
+    assert rows["0", "kept"][2] == ""
+    assert rows["0.4", "raw"][0].startswith("265.0 [")
+    assert annotations.rows == (
+        ("0", ".900", ".900", "", "", ".950", ".950", "", ".950"),
+        ("0.4", ".900", ".900", "", "", ".950", ".950", ".950", ".950"),
+    )
+
+
+def test_tables_fit_a_terminal(told_of_two_rates: list[dict]):
+    console = Console(width=100, file=io.StringIO())
+    for table in downstream_tables(told_of_two_rates):
+        print_table(console, table)
+    assert "\u2026" not in console.file.getvalue()
+
+
+def test_the_command_gives_records_and_tables(shards, tiny_encoder, tmp_path, curate):
+    stages = [
+        "embed",
+        {"noise": {"folds": 3, "rounds": 1, "itc_epochs": 1}},
+        {"concepts": {"min_documents": 2}},
+        {"caption": {"decoder": "consensus"}},
+    ]
+    pipeline, answer = tmp_path / "pipeline.yaml", tmp_path / "answer.json"
+    pipeline.write_text(yaml.safe_dump(Pipeline(shards, tmp_path / "unused", tiny_encoder, stages=stages).raw))
+    fixed = ["--input", f"{shards}/*.tar", "--pipeline", pipeline, "--work", tmp_path / "run", "--json", answer]
+    code, out, err = curate("bench", "downstream", *fixed, "--rate", ".4", "--seeds", 1, "--method", "kept")
+    assert code == 0, err
+    environment, *measured = json.loads(answer.read_text())
+    assert (environment["bench"], environment["metric"]) == ("downstream", "environment")
+    assert environment["heads"]["steps"] == HeadOptions().steps
+    assert all(list(record) == RECORD for record in measured)
+    assert {record["method"] for record in measured} == {"ours", *REFERENCES, "kept"}
+    assert all(head in out for head in ("to image R@10", "gap recovered", "wrong completed"))
+    assert "0.4 exchanged, seed 0: training on kept" in err
