@@ -175,7 +175,8 @@ class Trial:
         from curate.bench.heads import fit_reducer
 
         self.part, self.image, self.text, self.options, self.seed = part, image, text, options, seed
-        self.reducers = fit_reducer(part.image, options.components), fit_reducer(part.text, options.components)
+        components = options.components_for(len(part))
+        self.reducers = fit_reducer(part.image, components), fit_reducer(part.text, components)
 
     def recalls(self, recipe: Recipe) -> dict[tuple[Direction, int], float]:
         """R@k of the test pairs after training by a recipe, see `retrieval.recalls`."""

@@ -29,25 +29,37 @@ class HeadOptions:
     """The model and its training. Chosen for the best model of clean captions, on one draw of each corpus.
 
     Attributes:
-        components: principal components of each side's embeddings that the heads are given; small corpora are
-            learned by heart otherwise.
+        components: most principal components of each side's embeddings that the heads are given.
+        rows_per_component: and at most one for so many pairs: small corpora are learned by heart otherwise.
         hidden: width of each head's hidden layer.
         width: of the common space.
         dropout: before both layers.
-        steps: of training, whatever share of the pairs is used: all methods have the same budget.
+        steps: most steps of training.
+        epochs: and at most so many times the whole training part, whatever share of it is used: all methods have the
+            same budget.
         batch: pairs a step.
         learning_rate: peak of the one-cycle schedule (AdamW).
         temperature: of the logits, at the beginning.
     """
 
-    components: int = 64
+    components: int = 256
+    rows_per_component: int = 12
     hidden: int = 512
     width: int = 128
-    dropout: float = 0.5
+    dropout: float = 0.3
     steps: int = 400
+    epochs: int = 50
     batch: int = 256
     learning_rate: float = 3e-3
     temperature: float = 0.07
+
+    def components_for(self, rows: int) -> int:
+        """How many principal components heads are given that so many pairs can be trained on."""
+        return min(self.components, max(rows // self.rows_per_component, 1))
+
+    def steps_for(self, rows: int) -> int:
+        """How many steps heads are trained for if there are so many pairs, used or not."""
+        return min(self.steps, max(self.epochs * rows // self.batch, 1))
 
 
 @dataclass(frozen=True)
@@ -192,13 +204,14 @@ class _Tensors:
 
 
 def _fit(heads: Heads, pairs: _Tensors, rows: Tensor, options: HeadOptions) -> None:
+    steps = options.steps_for(len(pairs.weight))
     log_scale = nn.Parameter(torch.tensor(-float(np.log(options.temperature))))
     weights = [*heads.image_head.parameters(), *heads.text_head.parameters(), log_scale]
     optimiser = torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options.learning_rate, total_steps=options.steps, pct_start=_WARM_UP
+        optimiser, options.learning_rate, total_steps=steps, pct_start=_WARM_UP
     )
-    for batch in islice(_batches(rows, options.batch), options.steps):
+    for batch in islice(_batches(rows, options.batch), steps):
         optimiser.zero_grad()
         _loss(heads, pairs, batch, log_scale.exp().clamp(max=_LARGEST_SCALE)).backward()  # type: ignore[no-untyped-call]
         optimiser.step()

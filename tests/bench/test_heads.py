@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from curate.bench import heads
 from curate.bench.heads import HeadOptions, Heads, TrainingSet, fit_reducer, train_heads
 from curate.bench.retrieval import recalls
 from tests.noise.synthetic import corpus, unit
@@ -37,9 +38,9 @@ def trained(pairs: TrainingSet, options: HeadOptions = TINY, seed: int = 0) -> H
     return train_heads(pairs, *reducers, options, seed)
 
 
-def found(heads: Heads, pairs: TrainingSet) -> float:
+def found(model: Heads, pairs: TrainingSet) -> float:
     """R@1 both ways of the pairs that were not trained on."""
-    recall = recalls(heads.similarity(pairs.image[ROWS:], pairs.text[ROWS:]))
+    recall = recalls(model.similarity(pairs.image[ROWS:], pairs.text[ROWS:]))
     return (recall["image_to_text", 1] + recall["text_to_image", 1]) / 2
 
 
@@ -119,3 +120,28 @@ def test_the_reducer_keeps_what_varies_most():
     centred = rows - rows.mean(axis=0)
     kept = reduced @ reduced.T * np.linalg.norm(centred) ** 2 / np.linalg.norm(reduced) ** 2
     assert np.corrcoef(kept.ravel(), (centred @ centred.T).ravel())[0, 1] > 0.99
+
+
+def test_few_pairs_get_a_small_model_and_few_steps():
+    options = HeadOptions()
+    assert (options.components_for(750), options.steps_for(750)) == (62, 146)
+    assert (options.components_for(8000), options.steps_for(8000)) == (256, 400)
+    assert (options.components_for(2), options.steps_for(2)) == (1, 1)
+
+
+def test_the_budget_does_not_depend_on_how_many_pairs_are_used(right: TrainingSet, monkeypatch):
+    """Batches are counted: half of the pairs are seen twice as often."""
+    batches = []
+    noted = heads._loss
+
+    def counted(trained, pairs, batch, scale):
+        batches.append(len(batch))
+        return noted(trained, pairs, batch, scale)
+
+    monkeypatch.setattr(heads, "_loss", counted)
+    some = np.ones(ROWS, dtype=np.float32)
+    some[100:] = 0
+    for weight in (np.ones(ROWS, dtype=np.float32), some):
+        batches.clear()
+        trained(training(right, weight=weight), replace(TINY, steps=20))
+        assert batches == [64] * 20
