@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from curate.completion.policy import DecoderName
 from curate.concepts.fit import TEMPLATES
 from curate.concepts.fuse import Scorer
 from curate.errors import InputError
@@ -203,6 +204,22 @@ class ConceptsConfig(_Model):
         return prompts
 
 
+class CocaConfig(_Model):
+    """A CoCa checkpoint that writes captions; it runs where the encoder runs."""
+
+    model: str = Field(
+        "coca_ViT-B-32", description="open_clip name of a CoCa model, or path of an open_clip JSON model config."
+    )
+    pretrained: str = Field(
+        "laion2b_s13b_b90k", description="open_clip tag, or path of a local checkpoint (.pt, .safetensors)."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: fp16 on a GPU, fp32 on a CPU."
+    )
+    concepts: int = Field(3, ge=0, le=20, description="Most concepts in the prompt that the caption continues.")
+    longest: int = Field(24, ge=1, le=60, description="Most tokens of a caption.")
+
+
 class CaptionConfig(_Model):
     """Completion: a caption written from the picture where the original is doubtful."""
 
@@ -211,10 +228,14 @@ class CaptionConfig(_Model):
         description="Which captions are doubtful: a condition on noise columns, caption and status. Pictures "
         "without a caption always get one.",
     )
-    decoder: Literal["default", "gru", "transformer", "beam", "sample", "consensus", "nearest"] = Field(
+    decoder: DecoderName = Field(
         "default",
         description="default: the best of written and neighbours' captions (minimum Bayes risk); gru, transformer: "
-        "written greedily; beam, sample; consensus, nearest: a neighbour's caption, no training.",
+        "written greedily; beam, sample; consensus, nearest: a neighbour's caption, no training; coca: written by "
+        "the checkpoint under `coca:`, no training.",
+    )
+    coca: CocaConfig = Field(
+        default_factory=lambda: CocaConfig(), description="Which checkpoint `decoder: coca` writes with."
     )
     mode: Literal["replace", "append", "both"] = Field(
         "replace",

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from curate.completion.policy import CAPTION_VERSION, CaptionColumns, DecoderName, Policy
 from curate.concepts.fit import ConceptOptions
+from curate.concepts.model import EXACT_NAMES
 from curate.concepts.vocabulary import Vocabulary, read_vocabulary
-from curate.config import CaptionConfig, ConceptsConfig, NoiseConfig, PipelineConfig
+from curate.config import CaptionConfig, CocaConfig, ConceptsConfig, NoiseConfig, PipelineConfig
 from curate.errors import InputError
 from curate.manifest import Indexer, Manifest, ManifestChange, update_manifest
+from curate.models.coca import CocaOptions, resolve_coca
 from curate.models.encoder import EncoderOptions, EncoderSpec, resolve_encoder
+from curate.models.numerics import ModelSpec
 from curate.noise.fit import NoiseOptions
 from curate.noise.signals import evidence_of
 from curate.schema import SCHEMA_VERSION
@@ -30,6 +33,7 @@ from curate.stages.noise import Noise, NoiseColumns
 from curate.steps import (
     AnnotateWork,
     CaptionWork,
+    CocaWork,
     ConceptsWork,
     EmbedWork,
     NoiseWork,
@@ -40,12 +44,13 @@ from curate.steps import (
 from curate.store import DoneIndex, RunStore, fingerprint
 
 ENCODER_FILE = "_state/encoder.json"
+COCA_FILE = "_state/coca.json"
 # Raise it when annotation files would differ for the same columns of the steps before.
 ANNOTATE_VERSION = 4
 # Raise it when the same sample would give another noise model.
-NOISE_FIT_VERSION = 5
+NOISE_FIT_VERSION = 6
 # Raise it when the same sample would give another concept model.
-CONCEPTS_FIT_VERSION = 1
+CONCEPTS_FIT_VERSION = 2
 # Raise it when the same sample would give another captioner.
 CAPTION_FIT_VERSION = 2
 # Raise it when the same pairs would be marked otherwise.
@@ -266,20 +271,40 @@ def encoder_options(config: PipelineConfig) -> EncoderOptions:
 
 
 def _encoder_spec(config: PipelineConfig, store: RunStore) -> EncoderSpec:
-    """The encoder as resolved by an earlier run if nothing about it changed: resolving may load the model."""
-    asked = {"options": config.encoder.model_dump(), "files": _file_stamps(config)}
-    known = store.read_json(ENCODER_FILE)
+    asked, options = config.encoder, encoder_options(config)
+    return _remembered(store, ENCODER_FILE, EncoderSpec, asked.model_dump(), lambda: resolve_encoder(options))
+
+
+def coca_options(coca: CocaConfig) -> CocaOptions:
+    """The checkpoint's options as the library takes them."""
+    return CocaOptions(**coca.model_dump())
+
+
+def _coca_spec(coca: CocaConfig, store: RunStore, device: str) -> ModelSpec:
+    asked, options = {**coca.model_dump(), "device": device}, coca_options(coca)
+    return _remembered(store, COCA_FILE, ModelSpec, asked, lambda: resolve_coca(options, device))
+
+
+_Spec = TypeVar("_Spec", bound=ModelSpec)
+
+
+def _remembered(
+    store: RunStore, file: str, kind: type[_Spec], options: dict[str, Any], resolve: Callable[[], _Spec]
+) -> _Spec:
+    """The spec as an earlier run resolved it if nothing about it changed: resolving may load the model."""
+    asked = {"options": options, "files": _file_stamps(options["model"], options["pretrained"])}
+    known = store.read_json(file)
     if known is not None and known["asked"] == asked:
-        spec = EncoderSpec.from_json(known["spec"])
+        spec = kind.from_json(known["spec"])
         if all(version(name) == found for name, found in spec.libraries.items()):
             return spec
-    spec = resolve_encoder(encoder_options(config))
-    store.write_json(ENCODER_FILE, {"asked": asked, "spec": spec.to_json()})
+    spec = resolve()
+    store.write_json(file, {"asked": asked, "spec": spec.to_json()})
     return spec
 
 
-def _file_stamps(config: PipelineConfig) -> list[str]:
-    files = [Path(name) for name in (config.encoder.model, config.encoder.pretrained) if name]
+def _file_stamps(*names: str | None) -> list[str]:
+    files = [Path(name) for name in names if name]
     return [f"{file.stat().st_size}-{file.stat().st_mtime_ns}" for file in files if file.is_file()]
 
 
@@ -317,7 +342,7 @@ def _steps(
         if config.stages.caption is not None and noise_fit is not None:
             noise = next(step for step in steps if isinstance(step, RowStep) and step.name == "noise")
             steps += _caption_steps(
-                config, config.stages.caption, spec, store, (noise, concepts), noise_fit, done, fits_from
+                config, config.stages.caption, source, spec, store, (noise, concepts), noise_fit, done, fits_from
             )
     columns = [step for step in steps if not isinstance(step, FitStep)]
     return (*steps, _annotate_step(store, columns, embed, done))
@@ -335,13 +360,7 @@ def _row_step(
 def _embed_step(
     config: PipelineConfig, source: Source, spec: EncoderSpec, manifest: Manifest, done: DoneIndex
 ) -> RowStep:
-    decode = DecodeOptions(
-        size=spec.image_size,
-        resize_mode=spec.resize_mode,
-        interpolation=spec.interpolation,
-        max_pixels=config.input.max_image_pixels,
-        fill_color=spec.fill_color,
-    )
+    decode = _decode_options(config, spec)
     facts: dict[str, Any] = {
         "encoder": spec.to_json(),
         "decode": {"mode": "exact", "max_image_pixels": decode.max_pixels},
@@ -352,6 +371,17 @@ def _embed_step(
     identity = {number: dataclasses.asdict(part) for number, part in manifest.parts.items()}
     work = EmbedWork(source, decode, encoder_options(config), spec)
     return _row_step("embed", work, identity, facts, done)
+
+
+def _decode_options(config: PipelineConfig, spec: ModelSpec) -> DecodeOptions:
+    """Pictures as a model takes them."""
+    return DecodeOptions(
+        size=spec.image_size,
+        resize_mode=spec.resize_mode,
+        interpolation=spec.interpolation,
+        max_pixels=config.input.max_image_pixels,
+        fill_color=spec.fill_color,
+    )
 
 
 def _noise_fit(
@@ -447,6 +477,7 @@ def _concepts_fit(
         **dataclasses.asdict(work.options),
         "templates": list(work.options.templates),
         "vocabulary": "corpus" if vocabulary is None else hashlib.sha256(vocabulary.to_csv()).hexdigest(),
+        "names_given": 0 if vocabulary is None else len(vocabulary),
         "fit_rows": concepts.fit_rows,
         "seed": config.seed,
     }
@@ -531,8 +562,10 @@ def _concepts_step(
     concepts: ConceptsConfig, store: RunStore, embed: RowStep, fit: FitStep, done: DoneIndex
 ) -> RowStep:
     how = ConceptColumns(concepts.top_k, concepts.scorer)
+    # Names that are mined all stand in trusted captions: they are never sought through an index.
+    searched_by = {"faiss-cpu": version("faiss-cpu")} if fit.fitted.get("names_given", 0) > EXACT_NAMES else {}
     facts = {
-        "concepts": {**fit.fitted, **dataclasses.asdict(how)},
+        "concepts": {**fit.fitted, **dataclasses.asdict(how), **searched_by},
         "concepts_fit": fit.fingerprint,
         "versions": {"concepts": Concepts.version},
     }
@@ -549,6 +582,7 @@ def caption_columns(caption: CaptionConfig) -> CaptionColumns:
 def _caption_steps(
     config: PipelineConfig,
     caption: CaptionConfig,
+    source: Source,
     spec: EncoderSpec,
     store: RunStore,
     before: tuple[RowStep, RowStep],
@@ -575,14 +609,23 @@ def _caption_steps(
             }
         )
         fit = FitStep(CAPTION_FIT, work, caption.fit_rows, wanted, _is_fitted(store, CAPTION_FIT, wanted), fitted)
-    facts = {
+    facts: dict[str, Any] = {
         "caption": {**fit.fitted, **dataclasses.asdict(columns)},
         "caption_fit": fit.fingerprint,
         "versions": {"caption": CAPTION_VERSION},
     }
+    coca = None
+    if caption.decoder == "coca":
+        coca = _coca_work(config, caption.coca, source, spec.device, store)
+        facts["coca"] = coca.facts()
     identity = {number: [noise.fingerprints[number], concepts.fingerprints[number]] for number in noise.fingerprints}
-    how = CaptionWork(store.url, fit.name, noise_fit.name, columns, encoder_options(config), spec)
+    how = CaptionWork(store.url, fit.name, noise_fit.name, columns, encoder_options(config), spec, coca)
     return [fit, _row_step("caption", how, identity, facts, done, fit.name)]
+
+
+def _coca_work(config: PipelineConfig, coca: CocaConfig, source: Source, device: str, store: RunStore) -> CocaWork:
+    spec = _coca_spec(coca, store, device)
+    return CocaWork(source, _decode_options(config, spec), coca_options(coca), spec)
 
 
 def _duplicates_step(seed: int, embed: RowStep, fit: FitStep, done: DoneIndex) -> DuplicatesStep:

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from curate.columns import embedding_matrix
 from curate.concepts.model import ConceptModel
 from curate.duplicates import mark_corpus
-from curate.errors import CurateError, InputError
+from curate.errors import LEARNED, CurateError, InputError, NothingToLearnError
 from curate.models.encoder import load_encoder
 from curate.noise.model import NoiseModel
 from curate.plan import (
@@ -186,6 +186,8 @@ def _failures(step: str, failed: Sequence[PartReport], tasks: int) -> str:
 
 def _fit(plan: Plan, step: FitStep) -> int:
     files, diagnostics, rows = _fitted(plan, step)
+    if diagnostics.get("verdict", LEARNED) != LEARNED:
+        log.warning("%s", diagnostics["verdict"])
     facts = {
         "fingerprint": step.fingerprint,
         "diagnostics": diagnostics,
@@ -206,7 +208,7 @@ def _fitted(plan: Plan, step: FitStep) -> tuple[dict[str, bytes], dict[str, Any]
 
 
 def _fit_captions(plan: Plan, step: FitStep, work: CaptionFitWork) -> tuple[dict[str, bytes], dict[str, Any], int]:
-    from curate.completion.fit import CompletionOptions, CompletionSample, fit_completion
+    from curate.completion.fit import CompletionOptions, CompletionSample, fit_completion, untouched, verdict_of
 
     table = draw_caption_sample(plan.store, plan.manifest.parts, step.fit_rows, plan.config.seed)
     concepts = [[(each["name"], each["score"]) for each in row or ()] for row in table.column("concepts").to_pylist()]
@@ -223,9 +225,18 @@ def _fit_captions(plan: Plan, step: FitStep, work: CaptionFitWork) -> tuple[dict
         decoder=work.decoder, trusted_below=work.trusted_below, accept_quantile=work.accept_quantile
     )
     noise = NoiseModel.from_bytes(read_artifact(plan.store, NOISE_FIT))
-    model = fit_completion(sample, noise, options, plan.config.seed)
+    try:
+        model = fit_completion(sample, noise, options, plan.config.seed)
+    except NothingToLearnError as reason:
+        files = untouched(str(reason))
+        return files, {"verdict": verdict_of(files)}, table.num_rows
     written = {} if model.captioner is None else model.captioner.diagnostics
-    diagnostics = {"threshold": model.threshold, "learned": len(model.learned), "captioner": written}
+    diagnostics = {
+        "verdict": LEARNED,
+        "threshold": model.threshold,
+        "learned": len(model.learned),
+        "captioner": written,
+    }
     return model.to_bytes(), diagnostics, table.num_rows
 
 
@@ -246,8 +257,6 @@ def _fit_concepts(plan: Plan, step: FitStep, work: ConceptsFitWork) -> tuple[Con
     sample = draw_concept_sample(plan.store, parts, step.fit_rows, seed, plan.spec.joint_space, work.noise)
     encoder = load_encoder(encoder_options(plan.config), plan.spec)
     model = fit_concepts(sample, work.vocabulary, work.options, seed, tokenizer, encoder.encode_texts)
-    if model.fitted is None:
-        log.warning("%s", model.diagnostics["verdict"])
     return model, len(sample.captions)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -20,7 +18,7 @@ from curate.noise.model import copy_numbers, identities
 from curate.schema import Status
 from curate.store import RunStore, part_file
 
-_IDENTITY = ["image_sha256", "caption", "status"]
+_IDENTITY = ["row_id", "image_sha256", "caption", "status"]
 _SAMPLED = [*_IDENTITY, "image_embedding", "text_embedding"]
 
 Hashes = npt.NDArray[np.uint64]
@@ -32,7 +30,8 @@ def draw_sample(
     """At most `most_rows` usable pairs of a run: those with the smallest hashes of picture and caption.
 
     Row order, part size and number of workers change nothing, and a pair that occurs a million times takes up no more
-    room than one that occurs eight times. Memory: the sample, and one part beside it.
+    room than one that occurs eight times: of its copies those with the smallest row_ids are taken. Memory: the sample,
+    and one part beside it.
 
     Args:
         store: the run directory; its embed step is complete.
@@ -54,6 +53,7 @@ def draw_sample(
         text=embedding_matrix(table.column("text_embedding")),
         joint_space=joint_space,
         strata=None if by is None else field_values(table.column("fields"), by),
+        row_ids=table.column("row_id").to_pylist(),
     )
 
 
@@ -102,23 +102,30 @@ def _draw(
     of_concepts: Sequence[str] = (),
 ) -> pa.Table:
     """Columns of the embed step, and of the steps behind it, of the sample's pairs."""
-    bound, copies = _largest_hash(store, parts, most_rows, seed)
-    room = _Room(bound, copies, Counter())
+    chosen = _choose(store, parts, most_rows, seed)
     beside = {"noise": of_noise, "concepts": of_concepts}
-    table = pa.concat_tables([_taken(_usable(store, number, columns, beside), seed, room) for number in parts])
+    tables = []
+    for number in parts:
+        table = _usable(store, number, columns, beside)
+        tables.append(table.filter(pc.is_in(table.column("row_id"), chosen)))
+    table = pa.concat_tables(tables)
     if table.num_rows == 0:
         raise CurateError(f"{store.url}: not one pair is usable; the column `status` of embed/ says why")
     return table
 
 
-def _largest_hash(store: RunStore, parts: list[int], most_rows: int, seed: int) -> tuple[int, int]:
-    """The hash that the last pair of the sample has, and how many of the sample's pairs have it."""
-    smallest: Hashes = np.empty(0, np.uint64)
+def _choose(store: RunStore, parts: list[int], most_rows: int, seed: int) -> pa.Array:
+    """The row_ids of the sample: the smallest hashes, at most MOST_COPIES of each, equal ones by their row_id."""
+    hashes: Hashes = np.empty(0, np.uint64)
+    ids: npt.NDArray[np.str_] = np.empty(0, np.str_)
     for number in parts:
-        smallest = np.sort(np.concatenate([smallest, _hashes(_usable(store, number, _IDENTITY), seed)]))
-        smallest = smallest[copy_numbers(smallest) < MOST_COPIES][:most_rows]
-    largest = smallest.max(initial=0)
-    return int(largest), int((smallest == largest).sum())
+        table = _usable(store, number, _IDENTITY)
+        hashes = np.concatenate([hashes, _hashes(table, seed)])
+        ids = np.concatenate([ids, np.array(table.column("row_id").to_pylist(), np.str_)])
+        order = np.lexsort((ids, hashes))
+        kept = order[copy_numbers(hashes[order]) < MOST_COPIES][:most_rows]
+        hashes, ids = hashes[kept], ids[kept]
+    return pa.array(ids, pa.string())
 
 
 def _hashes(table: pa.Table, seed: int) -> Hashes:
@@ -133,31 +140,3 @@ def _usable(
         if names:
             table = side_by_side(table, store.read_table(part_file(step, number), names))
     return table.filter(pc.equal(table.column("status"), Status.OK.value))
-
-
-@dataclass(frozen=True)
-class _Room:
-    """Which pairs the sample has room for.
-
-    Attributes:
-        bound: largest hash.
-        copies: how many pairs may have that one.
-        seen: how many pairs of each hash were taken so far.
-    """
-
-    bound: int
-    copies: int
-    seen: Counter[int]
-
-    def take(self, key: int) -> bool:
-        """Whether there is room for one more pair of this hash, which is then taken."""
-        if key > self.bound or self.seen[key] >= (self.copies if key == self.bound else MOST_COPIES):
-            return False
-        self.seen[key] += 1
-        return True
-
-
-def _taken(table: pa.Table, seed: int, room: _Room) -> pa.Table:
-    """The rows of a part that there is room for."""
-    kept = [row for row, key in enumerate(_hashes(table, seed).tolist()) if room.take(key)]
-    return table.take(pa.array(kept, pa.int64()))

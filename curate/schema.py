@@ -107,6 +107,8 @@ NOISE_SCHEMA = pa.schema(
         pa.field("margin_image", pa.float32(), metadata=HIGHER_IS_CLEANER),
         pa.field("margin_text", pa.float32(), metadata=HIGHER_IS_CLEANER),
         pa.field("weight", pa.float32(), metadata=HIGHER_IS_CLEANER),
+        pa.field("memory_image", pa.string()),
+        pa.field("memory_text", pa.string()),
         pa.field("fold", pa.int8()),
     ]
 )
@@ -154,6 +156,8 @@ ANNOTATION_SCHEMA = pa.schema(
         NOISE_SCHEMA.field("margin_image"),
         NOISE_SCHEMA.field("margin_text"),
         NOISE_SCHEMA.field("weight"),
+        NOISE_SCHEMA.field("memory_image"),
+        NOISE_SCHEMA.field("memory_text"),
         NOISE_SCHEMA.field("fold"),
         DUPLICATES_SCHEMA.field("duplicate_of"),
         DUPLICATES_SCHEMA.field("near_duplicate_cluster"),
@@ -194,6 +198,10 @@ COLUMN_DESCRIPTIONS: dict[str, str] = {
     "[0, 0.3]",
     "margin_text": "hint for trainers, the same with a caption as anchor, in [0, 0.2]",
     "weight": "hint for trainers, NPC's confidence: 1, or tanh of signals.negative_impact where that is below 1",
+    "memory_image": "row_id of the pair's memory entry by image (NPC): of the certainly clean pairs that the noise "
+    "models were fitted on, without the pair's fold and its twins, the one with the most similar picture; with "
+    "--fits-from it is a pair of the other run; null where there is none or the models do not say",
+    "memory_text": "row_id of the memory entry by caption, likewise the one with the most similar caption",
     "duplicate_of": "row_id of the first pair with the same picture bytes and the same caption; null for that one and "
     "for pairs that occur once",
     "near_duplicate_cluster": "16 hex digits shared by all pairs whose pictures are the same or nearly the same; null "

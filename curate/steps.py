@@ -7,18 +7,23 @@ any runner can carry them to a worker. `prepare` loads what is heavy, once per w
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from curate.columns import side_by_side
 from curate.completion.policy import CaptionColumns
 from curate.concepts.model import ConceptModel
-from curate.errors import CurateError
+from curate.errors import LEARNED, CurateError
+from curate.models.coca import CocaOptions
 from curate.models.encoder import Encoder, EncoderOptions, EncoderSpec, load_encoder
+from curate.models.numerics import ModelSpec
 from curate.noise.model import NoiseModel
+from curate.noise.similarity import Floats
 from curate.schema import NOISE_SCHEMA, annotation_table
 from curate.sources.base import Part, Shard, Source
 from curate.stages.concepts import ConceptColumns, Concepts
@@ -28,7 +33,9 @@ from curate.stages.noise import Noise, NoiseColumns
 from curate.store import RunStore, part_file
 
 if TYPE_CHECKING:
-    from curate.stages.caption import Caption
+    from curate.completion.decoders import Decoder, Encode
+    from curate.completion.fit import CompletionModel
+    from curate.stages.caption import Caption, KeepCaptions, RowsToComplete
 
 log = logging.getLogger(__name__)
 
@@ -188,9 +195,57 @@ class ConceptsWork:
         return self._stage(table)
 
 
+@dataclass(frozen=True)
+class CocaWork:
+    """What a CoCa decoder needs beside the run's columns: its checkpoint, and the pictures from their source."""
+
+    source: Source
+    decode: DecodeOptions
+    options: CocaOptions
+    spec: ModelSpec
+
+    def facts(self) -> dict[str, Any]:
+        """What a caption depends on: model, weights, numerics and prompt."""
+        return {**self.spec.to_json(), "concepts": self.options.concepts, "longest": self.options.longest}
+
+    def decoder(self, encode: Encode) -> Decoder:
+        """The decoder, loaded.
+
+        Raises:
+            CurateError: this worker cannot load the checkpoint as planned.
+        """
+        from curate.completion.coca import Coca
+        from curate.models.coca import load_coca
+
+        model = load_coca(self.options, self.spec)
+        return Coca(model, encode, self.options.concepts, self.options.longest, self.spec.threads)
+
+    def pixels(self, task: PartTask, rows: NDArray[np.intp]) -> pa.Array:
+        """A part's pictures as the model takes them, of the given rows; null elsewhere, which takes no memory.
+
+        Raises:
+            CurateError: the shard has changed, or a picture that was decoded once cannot be decoded now.
+        """
+        if not len(rows):
+            return pa.nulls(task.part.rows, pa.large_binary())
+        wanted = np.zeros(task.part.rows, dtype=np.bool_)
+        wanted[rows] = True
+        decode, first, made = Decode(self.decode), 0, []
+        for batch in self.source.read(task.shard, task.part, DECODE_BATCH_ROWS):
+            made.append(decode(batch.filter(pa.array(wanted[first : first + batch.num_rows]))))
+            first += batch.num_rows
+        table = pa.concat_tables(made)
+        pixels = table["pixels"].combine_chunks()
+        if pixels.null_count:
+            error = next(said for said in table["error"].to_pylist() if said)
+            raise CurateError(f"caption: {task.shard.name}: a picture was decoded once and cannot be now: {error}")
+        places = np.cumsum(wanted) - 1
+        return pixels.cast(pa.large_binary()).take(pa.array(places, mask=~wanted))
+
+
 @dataclass
 class CaptionWork:
-    """Embeddings, noise columns and concepts -> completed captions."""
+    """Embeddings, noise columns and concepts, and pictures where the decoder looks at them -> completed captions."""
 
     run: str
     fit: str
@@ -198,7 +253,9 @@ class CaptionWork:
     how: CaptionColumns
     options: EncoderOptions
     spec: EncoderSpec
-    _stage: Caption | None = field(default=None, repr=False, compare=False)
+    coca: CocaWork | None = None
+    _stage: Caption | KeepCaptions | None = field(default=None, repr=False, compare=False)
+    _rows: RowsToComplete | None = field(default=None, repr=False, compare=False)
 
     @property
     def device(self) -> str:
@@ -206,22 +263,50 @@ class CaptionWork:
         return self.spec.device
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_stage": None}
+        return {**self.__dict__, "_stage": None, "_rows": None}
 
     def prepare(self) -> None:
-        """Load captioner, noise model and text tower."""
+        """Load captioner or checkpoint, noise model and text tower."""
         if self._stage is None:
-            from curate.completion.fit import CompletionModel
-            from curate.stages.caption import Caption
+            from curate.stages.caption import Caption, KeepCaptions
 
-            store = RunStore(self.run)
-            model = CompletionModel.from_bytes(read_artifact(store, self.fit))
-            noise = NoiseModel.from_bytes(read_artifact(store, self.noise_fit))
+            models = self._models()
+            if models is None:
+                self._stage = KeepCaptions()
+                return
             encoder = load_encoder(self.options, self.spec)
-            self._stage = Caption(model, noise, lambda texts: encoder.encode_texts(texts).astype(np.float32), self.how)
+
+            def encode(captions: Sequence[str]) -> Floats:
+                return encoder.encode_texts(captions).astype(np.float32)
+
+            decoder = None if self.coca is None else self.coca.decoder(encode)
+            self._stage = Caption(*models, encode, self.how, decoder)
+            self._rows = self._stage.rows
+
+    def _models(self) -> tuple[CompletionModel, NoiseModel] | None:
+        """None where the fit's verdict is that nothing can be completed."""
+        from curate.completion.fit import CompletionModel, verdict_of
+
+        store = RunStore(self.run)
+        files = read_artifact(store, self.fit)
+        if verdict_of(files) != LEARNED:
+            return None
+        return CompletionModel.from_bytes(files), NoiseModel.from_bytes(read_artifact(store, self.noise_fit))
+
+    def _rows_to_complete(self, table: pa.Table) -> NDArray[np.intp]:
+        # A worker that only reads is not prepared: it loads what says which rows it has to read, once.
+        if self._rows is None:
+            from curate.stages.caption import RowsToComplete
+
+            models = self._models()
+            if models is None:
+                return np.empty(0, np.intp)
+            model, noise = models
+            self._rows = RowsToComplete(model, noise.seed, self.how.when)
+        return self._rows(table)
 
     def head(self, task: PartTask) -> pa.Table:
-        """The columns that the stage requires, from three steps."""
+        """The columns that the stage requires, from three steps, and the pictures if the decoder looks at them."""
         store = RunStore(self.run)
         columns = {
             "embed": ("caption", "image_sha256", "status", "image_embedding", "text_embedding"),
@@ -229,7 +314,10 @@ class CaptionWork:
             "concepts": ("concepts",),
         }
         tables = [store.read_table(part_file(step, task.number), names) for step, names in columns.items()]
-        return side_by_side(*tables)
+        table = side_by_side(*tables)
+        if self.coca is None:
+            return table
+        return table.append_column("pixels", self.coca.pixels(task, self._rows_to_complete(table)))
 
     def body(self, table: pa.Table) -> pa.Table:
         """The completed captions."""

@@ -13,10 +13,12 @@ PRINTS = {"cli", "terminal.py"}
 # Made of torch through and through: nothing of curate imports them before it trains or writes.
 MADE_OF_TORCH = {
     "bench/heads.py",
+    "bench/paper/adapter.py",
     "completion/coca.py",
     "models/captioner.py",
     "models/captioner_networks.py",
     "models/losses.py",
+    "noise/virtual_update.py",
 }
 HEAVY = {"torch", "ray", "open_clip", "timm", "transformers", "sklearn", "faiss"}
 

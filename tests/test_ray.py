@@ -1,10 +1,12 @@
 """The Ray runner: the same bytes as the local one, and a refusal with the arithmetic where it cannot be scheduled."""
 
+import shutil
+
 import pytest
 
 from curate.errors import CurateError, InputError
 from curate.run import RayRunner, share_out
-from tests.conftest import Pipeline
+from tests.conftest import Pipeline, worked_on
 from tests.test_run import noise_by_key, shuffled_corpus
 
 
@@ -76,13 +78,18 @@ def test_model_workers_leave_a_cpu_to_decode(device, parts, cpus, gpus, most, wo
     assert found * each["num_cpus"] + 1 <= cpus
 
 
-def test_ray_finds_the_same_concepts(finished, ray_runner, tmp_path):
-    runs = []
-    for name, runner in (("local", None), ("ray", ray_runner)):
-        stages = [*finished.raw["stages"], {"concepts": {"top_k": 3}}]
-        run = Pipeline(tmp_path, tmp_path / name, finished.raw["encoder"], stages=stages)
-        run.raw["input"] = finished.raw["input"]
-        run.run(runner=runner)
-        runs.append(run.contents())
-    assert runs[0] == runs[1]
-    assert any(name.startswith("concepts/") for name in runs[0])
+def test_ray_finds_the_same_concepts_and_completes_the_same_captions(completed, ray_runner, tmp_path):
+    copy = completed.copied_to(tmp_path)
+    for folder in ("concepts", "caption", "annotations"):
+        shutil.rmtree(copy.output / folder)
+    assert worked_on(copy.run(runner=ray_runner)) == {"concepts", "caption", "annotations"}
+    assert copy.contents() == completed.contents()
+
+
+def test_ray_writes_the_same_captions_with_a_checkpoint(with_coca, ray_runner, tmp_path):
+    copy = with_coca.copied_to(tmp_path)
+    for number in (0, 1, 6):
+        (copy.output / "caption" / f"part-{number:08d}.parquet").unlink()
+    heard = copy.run(runner=ray_runner)
+    assert sorted(heard.parts) == [("caption", 0), ("caption", 1), ("caption", 6)]
+    assert copy.contents() == with_coca.contents()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RAW, ORACLE, FULL_CLEAN = "raw", "oracle", "full_clean"
 TRUSTED_BELOW = 0.5
-COMPLETED_WEIGHT = 1.0
+COMPLETED_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,17 @@ def _completed(part: Curated) -> Recipe:
     return _instead(_as_they_came(part, weight), part.completed, part.completed_text)
 
 
+def _mixed(part: Curated) -> Recipe:
+    return replace(
+        _completed(part),
+        captions=part.captions,
+        text=part.text,
+        other_captions=part.completed,
+        other_text=part.completed_text,
+        chance=part.p_use_synthetic,
+    )
+
+
 def _oracle(part: Curated) -> Recipe:
     return _as_they_came(part, ~part.mismatched)
 
@@ -102,7 +113,7 @@ def is_kept(part: Curated) -> Bools:
 
 Method: TypeAlias = Callable[[Curated], Recipe]
 REFERENCES: dict[str, Method] = {RAW: _raw, ORACLE: _oracle, FULL_CLEAN: _full_clean}
-RECIPES: dict[str, Method] = {"kept": _kept, "weighted": _weighted, "completed": _completed}
+RECIPES: dict[str, Method] = {"kept": _kept, "weighted": _weighted, "completed": _completed, "mixed": _mixed}
 ABLATIONS: dict[str, Method] = {
     "kept_nothing_lost": _nothing_lost,
     "kept_no_residue": _no_residue,

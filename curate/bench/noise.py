@@ -288,7 +288,6 @@ def _values(noise_prob: Floats, rank: Floats, mismatched: Bools) -> dict[str, fl
 
 def environment(corpus: Corpus, encoder: str) -> Record:
     """The first record: versions and machine."""
-    names = ("numpy", "scikit-learn", "torch", "open_clip_torch", "curate")
     return {
         "bench": "noise",
         "metric": "environment",
@@ -296,6 +295,14 @@ def environment(corpus: Corpus, encoder: str) -> Record:
         "pairs": len(corpus.pairs),
         "encoder": encoder,
         "joint_space": corpus.joint_space,
+        **versions_and_machine(),
+    }
+
+
+def versions_and_machine() -> Record:
+    """What every bench says of where it ran."""
+    names = ("numpy", "scikit-learn", "torch", "open_clip_torch", "curate")
+    return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": platform.system(),

@@ -75,7 +75,7 @@ def caption_bench(config: PipelineConfig, plan: Plan) -> CaptionBench:
     """What `curate bench captions` fits with: the pipeline's options, its text tower and the tagger of nouns.
 
     Raises:
-        InputError: the vocabulary cannot be read, or the metrics are not installed.
+        InputError: the vocabulary cannot be read, the metrics are not installed, or the decoder looks at pictures.
     """
     from curate.bench.caption_metrics import check_metrics
     from curate.bench.captions import CaptionBench
@@ -101,7 +101,7 @@ def downstream_bench(config: PipelineConfig, plan: Plan) -> DownstreamBench:
     """What `curate bench downstream` annotates with, and what it trains: the pipeline's options and its text tower.
 
     Raises:
-        InputError: the vocabulary cannot be read.
+        InputError: the vocabulary cannot be read, or the decoder looks at pictures.
     """
     from curate.bench.curated import Curation
     from curate.bench.downstream import DownstreamBench
@@ -126,8 +126,14 @@ def downstream_bench(config: PipelineConfig, plan: Plan) -> DownstreamBench:
 
 
 def _completion_options(caption: CaptionConfig) -> CompletionOptions:
+    """Of the fit; InputError if the decoder looks at pictures."""
     from curate.completion.fit import CompletionOptions
 
+    if caption.decoder == "coca":
+        raise InputError(
+            "stages.caption.decoder: coca looks at pictures, and this bench keeps embeddings only. Measure another "
+            "decoder: --set stages.caption.decoder=default"
+        )
     return CompletionOptions(
         decoder=caption.decoder, trusted_below=caption.trusted_below, accept_quantile=caption.accept_quantile
     )

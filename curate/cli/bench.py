@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -170,6 +170,7 @@ def captions(
         )
 
 
+<<<<<<< HEAD
 def downstream(
     inputs: Inputs,
     rates: Rates = "0,0.2,0.4,0.6",
@@ -184,12 +185,41 @@ def downstream(
     ] = "all",
     pipeline: OptionsFrom = None,
     work: Work = Path("runs/bench-downstream"),
+=======
+def paper(
+    dataset: Annotated[Literal["flickr30k", "coco", "cc152k"], typer.Option(help="Which published data set.")],
+    folder: Annotated[Path, typer.Option("--path", metavar="DIR", help="Its lists and images, see docs/paper.md.")],
+    rates: Annotated[
+        str | None,
+        typer.Option("--rate", metavar="R,..", help="Shares of mismatches.", show_default="0.2,0.4,0.6; cc152k: 0"),
+    ] = None,
+    protocol: Annotated[
+        Literal["decl", "ncr"], typer.Option(help="What is shuffled: images with all captions, or single captions.")
+    ] = "decl",
+    noise_index: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A published index (.npy) instead of a draw; name its --rate.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws, fits and trainings of every rate.")] = 3,
+    pipeline: Annotated[
+        Path | None, typer.Option(help="Take encoder and noise options from here; default: offline towers.")
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            "--work",
+            metavar="DIR",
+            help="Run directory for the embeddings, made once.",
+            show_default="runs/bench-paper-DATASET",
+        ),
+    ] = None,
+>>>>>>> main
     runner: RunnerName = "local",
     workers: Workers = None,
     overrides: Overrides = None,
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
+<<<<<<< HEAD
     """Train a small model on the noisy corpus, on what curate makes of it, and on the truth; test on clean pairs."""
     from curate.bench.downstream import bench_downstream, check_methods, downstream_environment
     from curate.bench.noise import conditions, environment
@@ -210,6 +240,38 @@ def downstream(
             console,
             json_file,
         )
+=======
+    """Follow the papers: their splits, noise and metrics, and our row beside the published ones."""
+    from curate.bench.paper.embeddings import embed_dataset, image_pipeline
+    from curate.bench.paper.measure import bench_paper, paper_environment
+    from curate.bench.paper.setup import chosen_noising, paper_bench
+    from curate.bench.paper.splits import read_dataset
+    from curate.bench.paper.tables import paper_tables
+    from curate.bench.setup import bench_config
+    from curate.plan import make_plan
+    from curate.state import lock_run
+    from curate.store import RunStore
+
+    noising, wanted = chosen_noising(dataset, rates, protocol, noise_index)
+    run_directory = work or Path(f"runs/bench-paper-{dataset}")
+    config, embed_only = bench_config(pipeline, [str(folder)], run_directory, [], overrides or [])
+    console = Console(highlight=False, quiet=quiet)
+    lists = read_dataset(dataset, folder)
+    with interruptible(), lock_run(RunStore(embed_only.output)), open_runner(runner, workers) as chosen:
+        plan = make_plan(image_pipeline(lists, embed_only), chosen.index)
+        with show_progress(console) as heard:
+            embedded = embed_dataset(lists, plan, chosen, heard)
+        bench = paper_bench(config, plan.spec.joint_space)
+        _measured(
+            paper_environment(lists, embedded, plan.spec.model),
+            lambda _: bench_paper(lists, embedded, bench, noising, wanted, seeds),
+            lambda known: paper_tables(dataset, known),
+            console,
+            json_file,
+        )
+    if embedded.left_out:
+        console.print(f"{embedded.left_out:,} images cannot be used and are left out", markup=False)
+>>>>>>> main
 
 
 @contextmanager
@@ -246,7 +308,7 @@ def _measured(
     try:
         with _told(console) as told:
             for record in measure(told):
-                if json_file is not None and record["method"] != records[-1].get("method"):
+                if json_file is not None and any(record[key] != records[-1].get(key) for key in _MEASURED_AT_ONCE):
                     write_json(json_file, records)
                 records.append(record)
     finally:
@@ -255,6 +317,9 @@ def _measured(
         for table in tables(records) if len(records) > 1 else ():
             print_table(console, table)
     return records
+
+
+_MEASURED_AT_ONCE = ("kind", "rate", "seed", "method")
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def interruptible(kept: str = "what is finished is kept; run the same command ag
     try:
         yield
     except KeyboardInterrupt:
-        err.print(f"\ninterrupted: {kept}", markup=False)
+        err.print(f"\ninterrupted: {kept}", markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
 
 

@@ -72,6 +72,8 @@ def print_counts(console: Console, summary: Summary) -> None:
         console.print(
             f"separable: {noise.get('separable', 'unknown')} ({noise.get('method', '')}{estimate})", markup=False
         )
+    for verdict in summary.verdicts:
+        console.print(verdict, markup=False)
 
 
 def print_histogram(console: Console, histogram: Mapping[str, Sequence[int]]) -> None:

@@ -165,20 +165,32 @@ class FoldEvidence:
 
     def of_pairs(self, features: Features) -> Floats:
         """Columns of pairs, float32 [n, f], all higher is cleaner; a row's bytes do not depend on the others."""
-        columns = np.empty((len(features), self._columns.count), dtype=np.float32)
-        for part in padded_chunks(len(features)):
-            chunk = features.take(part).map(padded)
-            columns[part] = self._of_chunk(chunk)[: part.stop - part.start]
-        return columns
+        return self.with_memory(features)[0]
 
-    def _of_chunk(self, chunk: Features) -> Floats:
+    def with_memory(self, features: Features) -> tuple[Floats, Positions]:
+        """Columns of pairs, and which rows of the sample are their memory entries.
+
+        Returns:
+            `of_pairs`; and the entries by image and by caption that `negative_impact` asks, int32 [n, 2], -1 where
+            there is none.
+        """
+        columns = np.empty((len(features), self._columns.count), dtype=np.float32)
+        memory = np.empty((len(features), 2), dtype=np.int32)
+        for part in padded_chunks(len(features)):
+            made, entries = self._of_chunk(features.take(part).map(padded))
+            count = part.stop - part.start
+            columns[part], memory[part] = made[:count], entries[:count]
+        return columns, memory
+
+    def _of_chunk(self, chunk: Features) -> tuple[Floats, Positions]:
         around = surroundings(chunk, self._bank)
         projected = [project(view, chunk) for view in self._views]
         made = [
             agreement(pairs.similarity(), pairs.image @ bank.text.T, pairs.text @ bank.image.T, around)
             for pairs, bank in zip(projected, self._banks, strict=True)
         ]
-        return np.column_stack([*made, self._singles(chunk, projected[self._joint_view])])
+        singles, memory = self._singles(chunk, projected[self._joint_view])
+        return np.column_stack([*made, singles]), memory
 
     def of_mismatches(self, mismatches: Mismatches) -> Floats:
         """Columns of pairs made of images and captions of the bank, float32 [m, f]."""
@@ -215,13 +227,15 @@ class FoldEvidence:
             sketch=by_image.sketch,
         )
         joint = self._banks[self._joint_view]
-        return self._singles(features.map(padded), Projected(padded(joint.image[image]), padded(joint.text[text])))[
-            : len(image)
-        ]
+        singles, _ = self._singles(
+            features.map(padded), Projected(padded(joint.image[image]), padded(joint.text[text]))
+        )
+        return singles[: len(image)]
 
-    def _singles(self, chunk: Features, joint: Projected) -> Floats:
-        """One column for each single signal of one padded chunk, float32 [CHUNK, s]."""
+    def _singles(self, chunk: Features, joint: Projected) -> tuple[Floats, Positions]:
+        """One column for each single signal of one padded chunk, float32 [CHUNK, s]; memory entries, [CHUNK, 2]."""
         found: dict[SignalName, Floats] = {}
+        memory: Positions = np.full((CHUNK, 2), -1, dtype=np.int32)
         if "itc_loss" in self._columns.singles:
             pairs = project(self._heads, chunk)
             found["itc_loss"] = itc_loss(pairs, chunk, self._negatives, self._negative_features)
@@ -230,16 +244,20 @@ class FoldEvidence:
             ((_, compared),) = compare(batch, self._neighbours)
             found["neighbour_disagreement"] = neighbours.of_chunk(compared, self._neighbours)
         if self._published is not None and self._published_references is not None:
-            found |= self._by_publication(batch, self._published, self._published_references)
+            by_publication, memory = self._by_publication(batch, self._published, self._published_references)
+            found |= by_publication
         columns = np.empty((CHUNK, len(self._columns.singles)), dtype=np.float32)
         for number, name in enumerate(self._columns.singles):
             columns[:, number] = -found[name] if name in HIGHER_IS_NOISIER else found[name]
-        return columns
+        return columns, memory
 
-    def _by_publication(self, batch: Batch, published: Published, references: References) -> dict[SignalName, Floats]:
+    def _by_publication(
+        self, batch: Batch, published: Published, references: References
+    ) -> tuple[dict[SignalName, Floats], Positions]:
+        memory: Positions = np.full((len(batch), 2), -1, dtype=np.int32)
         wanted = set(self._columns.singles) & set(_PUBLISHED)
         if not wanted:
-            return {}
+            return {}, memory
         ((_, compared),) = compare(batch, references)
         found: dict[SignalName, Floats] = {}
         if "neg_clip_loss" in wanted:
@@ -249,10 +267,13 @@ class FoldEvidence:
         if "topology" in wanted:
             found["topology"] = topology.of_chunk(compared, references)
         if "negative_impact" in wanted:
-            found["negative_impact"] = negative_impact.of_chunk(compared, references, published.memory).ratio
+            impact = negative_impact.of_chunk(compared, references, published.memory)
+            found["negative_impact"] = impact.ratio
+            entries = np.column_stack([impact.memory_image, impact.memory_text])
+            memory = np.where(entries >= 0, published.pairs.rows[entries], np.int32(-1))
         if "osa" in wanted:
             found["osa"] = osa.of_chunk(compared, published.boundary)
-        return found
+        return found, memory
 
 
 def surroundings_of_bank(bank: Features) -> Surroundings:

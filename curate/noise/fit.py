@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from curate.errors import InputError
+from curate.errors import InputError, NothingToLearnError
 from curate.noise import neg_clip_loss, negative_impact
 from curate.noise.agreement import Projected, project
 from curate.noise.crossfit import RIDGE_ROWS_UNWEIGHTED, RIDGE_ROWS_WEIGHTED, Cca, fit_cca, weighted_moments
@@ -87,6 +87,7 @@ class NoiseSample:
         image, text: L2-normalised embeddings, float16 or float32 [n, dv], [n, dt].
         joint_space: whether the towers were trained together (CLIP).
         strata: value of the column `mixture.by` for each pair; None: there is none.
+        row_ids: identity of each pair, by which memory entries are named; None: they are not.
     """
 
     image_sha256: Sequence[str]
@@ -95,6 +96,7 @@ class NoiseSample:
     text: Floats
     joint_space: bool
     strata: Sequence[str | None] | None = None
+    row_ids: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -204,10 +206,11 @@ def fit_with_rivals(
 
 
 def _canonical(sample: NoiseSample, rows: Rows, seed: int) -> Rows:
-    """Rows in the order of their identities' hashes, at most MOST_COPIES of each; equal ones by their stratum."""
+    """Rows in the order of their identities' hashes, at most MOST_COPIES of each; equal ones by stratum and row_id."""
     keys = identities([sample.image_sha256[row] for row in rows], [sample.captions[row] for row in rows], seed)
     strata = [""] * len(rows) if sample.strata is None else [sample.strata[row] or "" for row in rows]
-    order = np.lexsort((np.array(strata), keys))
+    ids = [""] * len(rows) if sample.row_ids is None else [sample.row_ids[row] for row in rows]
+    order = np.lexsort((np.array(ids), np.array(strata), keys))
     kept: Rows = rows[order[copy_numbers(keys[order]) < MOST_COPIES]]
     return kept
 
@@ -271,6 +274,7 @@ class _Fit:
         self.options, self.seed, self.joint_space, self.evidence_names = options, seed, sample.joint_space, evidence
         pictures = [sample.image_sha256[row] for row in rows]
         self.strata = None if sample.strata is None else np.array([sample.strata[row] for row in rows], dtype=object)
+        self.row_ids = None if sample.row_ids is None else [sample.row_ids[row] for row in rows]
         image = sample.image[rows].astype(np.float32, copy=False)
         text = sample.text[rows].astype(np.float32, copy=False)
         self.reducer = fit_reducer(image, text, options.image_dimensions, SKETCH_DIMENSIONS)
@@ -327,7 +331,21 @@ class _Fit:
         )
         computed = computed_signals(self.evidence_names, self.joint_space)
         others = [name for name in computed if name not in (*self.singles, *CROSSFIT, *JOINT_ONLY)]
-        return NoiseModel(self.seed, fitted, (*self.singles, *others), tuple(own), self._diagnostics(history, strata))
+        return NoiseModel(
+            seed=self.seed,
+            fitted=fitted,
+            singles=(*self.singles, *others),
+            strata=tuple(own),
+            diagnostics=self._diagnostics(history, strata),
+            row_ids=self._memory_row_ids(last.folds),
+        )
+
+    def _memory_row_ids(self, folds: Sequence[FoldModel]) -> tuple[str, ...] | None:
+        """Of the sample's rows up to the last that stands in a memory bank."""
+        if self.row_ids is None:
+            return None
+        banks = [fold.published.pairs.rows[fold.published.memory.position] for fold in folds if fold.published]
+        return tuple(self.row_ids[: 1 + max((int(rows.max(initial=-1)) for rows in banks), default=-1)])
 
     def _nulls(self, fold: int) -> tuple[Mismatches, Mismatches]:
         """Mismatches among the bank's pairs, the same in every round.
@@ -582,14 +600,14 @@ def training_rows(sketch: Floats, fold: Folds, folds: int) -> Bools:
     """Which rows each fold's model may be trained on: rows of other folds that have no twin in it. bool [n, folds].
 
     Raises:
-        InputError: a fold holds fewer than 10 rows, or leaves fewer than 50 to train on.
+        NothingToLearnError: a fold holds fewer than 10 rows, or leaves fewer than 50 to train on.
     """
     trained: Bools = (fold[:, None] != np.arange(folds)) & ~folds_with_twins(sketch, fold, folds)
     held_out, training = int(np.bincount(fold, minlength=folds).min()), int(trained.sum(axis=0).min())
     if held_out < MIN_HELD_OUT_ROWS or training < MIN_TRAINING_ROWS:
-        raise InputError(
-            f"noise can't hold out pictures in {folds} folds: too many pairs show the same picture, so that a model "
-            f"would train on {training} pairs (needed: {MIN_TRAINING_ROWS}) or judge {held_out} "
-            f"(needed: {MIN_HELD_OUT_ROWS}). Remove duplicate pictures first."
+        raise NothingToLearnError(
+            f"pictures can't be held out in {folds} folds: too few, or too many pairs show the same picture, so that "
+            f"a model would train on {training} pairs (needed: {MIN_TRAINING_ROWS}) or judge {held_out} (needed: "
+            f"{MIN_HELD_OUT_ROWS}). Add inputs, or remove duplicate pictures."
         )
     return trained

@@ -176,12 +176,15 @@ class Scores:
         signals: each in its published orientation, float32 [n]; those that were not computed are absent.
         noise_prob: in [0, 1], float32 [n].
         noise_rank: in [0, 1], higher is noisier, float32 [n].
+        memory: rows of the sample that are the memory entries of `negative_impact`, by image and by caption, int32
+            [n, 2]; -1: there is none.
     """
 
     fold: Folds
     signals: dict[SignalName, Floats]
     noise_prob: Floats
     noise_rank: Floats
+    memory: Positions
 
 
 @dataclass(frozen=True)
@@ -224,6 +227,7 @@ class NoiseModel:
         singles: published signals of one column each; those that noise_prob is made of come first.
         strata: names of the strata that have a posterior of their own.
         diagnostics: JSON-able figures of the fit.
+        row_ids: of the sample's first rows, as many as memory banks hold; None: the fit was not told.
     """
 
     seed: int
@@ -231,6 +235,7 @@ class NoiseModel:
     singles: tuple[SignalName, ...]
     strata: tuple[str, ...]
     diagnostics: dict[str, Any]
+    row_ids: tuple[str, ...] | None = None
 
     @property
     def joint_space(self) -> bool:
@@ -305,12 +310,13 @@ class NoiseModel:
 
     def _score(self, fold: Folds, features: Features, strata: Sequence[str | None] | None) -> Scores:
         raw = np.empty((len(fold), self.columns.count), dtype=np.float32)
+        memory = np.empty((len(fold), 2), dtype=np.int32)
         standard = np.empty((len(fold), len(self.fitted.folds[0].null_mean)), dtype=np.float32)
         score = np.empty(len(fold), dtype=np.float32)
         for number, model in enumerate(self.fitted.folds):
             rows = np.nonzero(fold == number)[0]
             if len(rows):
-                raw[rows] = self.fold_evidence[number].of_pairs(features.take(rows))
+                raw[rows], memory[rows] = self.fold_evidence[number].with_memory(features.take(rows))
                 standard[rows] = model.standardised(raw[rows])
                 score[rows] = self.fitted.fusion(standard[rows][:, self.fitted.evidence], number)
         return Scores(
@@ -318,6 +324,7 @@ class NoiseModel:
             signals=published_signals(self.columns, raw, standard),
             noise_prob=self._probability(score, strata),
             noise_rank=self.fitted.rank(score),
+            memory=memory,
         )
 
     def _probability(self, score: Floats, strata: Sequence[str | None] | None) -> Floats:
@@ -339,6 +346,7 @@ class NoiseModel:
             "singles": list(self.singles),
             "strata": list(self.strata),
             "diagnostics": self.diagnostics,
+            "row_ids": self.row_ids,
         }
         text = json.dumps(meta, indent=1, sort_keys=True, allow_nan=False)
         return {ARRAYS_FILE: save(pack(self.fitted)), META_FILE: text.encode()}
@@ -356,6 +364,8 @@ class NoiseModel:
             singles=tuple(meta["singles"]),
             strata=tuple(meta["strata"]),
             diagnostics=meta["diagnostics"],
+            # Models of earlier versions do not say whose their rows are.
+            row_ids=tuple(meta["row_ids"]) if meta.get("row_ids") is not None else None,
         )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from curate.columns import embedding_matrix, field_values
 from curate.errors import InputError
 from curate.noise.model import NoiseModel, Scores
+from curate.noise.negative_impact import confidence_weight
 from curate.noise.similarity import have_direction
 from curate.schema import NOISE_SCHEMA, SIGNALS_TYPE, Status
 
@@ -59,7 +60,7 @@ class Noise:
     """
 
     name = "noise"
-    version = 2
+    version = 3
     requires = ("row_id", "caption", "image_sha256", "status", "image_embedding", "text_embedding")
     provides = NOISE_SCHEMA
 
@@ -99,9 +100,17 @@ class Noise:
             "margin_image": np.float32(self.how.margin_image) * base,
             "margin_text": np.float32(self.how.margin_text) * base,
             "weight": confidence_weight(scores.signals["negative_impact"]),
+            "memory_image": self._row_ids(scores.memory[:, 0]),
+            "memory_text": self._row_ids(scores.memory[:, 1]),
             "fold": scores.fold,
         }
         return pa.Table.from_arrays([pa.array(made[name]) for name in self.provides.names], schema=self.provides)
+
+    def _row_ids(self, rows: NDArray[np.int32]) -> pa.Array:
+        """Names of rows of the sample; null for -1, and for all where the model does not say."""
+        if self.model.row_ids is None:
+            return pa.nulls(len(rows), pa.string())
+        return pa.array(self.model.row_ids, pa.string()).take(pa.array(rows, mask=rows < 0))
 
     def _labels(self, noise_prob: Floats) -> pa.Array:
         names = np.full(len(noise_prob), "uncertain", dtype=object)
@@ -118,12 +127,6 @@ def margin_share(clean_probability: Floats) -> Floats:
     """
     share: Floats = (np.float32(10) ** clean_probability - np.float32(1)) / np.float32(9)
     return share
-
-
-def confidence_weight(negative_impact: Floats) -> Floats:
-    """NPC's sample weight: tanh(r) where learning the pair harms its memory entries (r < 1), else 1. float32 [n]."""
-    weight: Floats = np.where(negative_impact < 1, np.tanh(negative_impact), np.float32(1))
-    return weight
 
 
 def _usable(batch: pa.Table) -> NDArray[np.bool_]:

@@ -20,7 +20,7 @@ from curate.concepts.words import english_tokenizer
 from curate.corpora.pairs import Pair
 from curate.errors import InputError
 from tests.completion.test_fit import COLOURS, QUICK, THINGS, encode
-from tests.conftest import Pipeline
+from tests.conftest import DECIDED_NOISE, Pipeline
 from tests.noise.synthetic import SMALL, corpus
 
 pytest.importorskip("sacrebleu")
@@ -90,7 +90,7 @@ def work(tmp_path_factory):
 def bench(shards, tiny_encoder, work, tmp_path, curate):
     """Run `curate bench captions` in this process; returns (exit code, records, stdout, stderr)."""
     pipeline = work / "pipeline.yaml"
-    stages = ["embed", {"noise": {"folds": 3, "rounds": 1, "itc_epochs": 1}}, {"concepts": {"min_documents": 2}}]
+    stages = ["embed", DECIDED_NOISE, {"concepts": {"min_documents": 2}}, {"caption": {"trusted_below": 0.95}}]
     pipeline.write_text(yaml.safe_dump(Pipeline(shards, work / "unused", tiny_encoder, stages=stages).raw))
 
     def call(*arguments, json_file=tmp_path / "answer.json"):
@@ -135,6 +135,7 @@ def test_quiet_says_nothing(bench):
         (["--rate", "1"], "give shares from 0 to below 1"),
         (["--seeds", "0"], "--seeds"),
         (["--set", "stages.caption.decoder=magic"], "caption.decoder"),
+        (["--set", "stages.caption={decoder: coca, coca: {model: a, pretrained: b}}"], "coca looks at pictures"),
         (["--set", "stages.concepts.vocabulary=nothing.txt"], "nothing.txt"),
     ],
 )
@@ -152,10 +153,24 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(bench
     assert "fitting noise" not in told
 
 
+def test_a_condition_is_in_the_file_before_the_next_one_is_measured(tmp_path):
+    seen = []
+
+    def measure(told):
+        for rate in (0.0, 0.4):
+            for metric in ("images", "noise_seconds"):
+                yield {"rate": rate, "kind": "random", "seed": 0, "method": "", "metric": metric}
+                seen.append(len(json.loads((tmp_path / "r").read_text())))
+
+    _measured({"metric": "environment"}, measure, lambda records: [], Console(quiet=True), tmp_path / "r")
+    assert seen == [1, 1, 3, 3]
+
+
 def test_whoever_interrupts_keeps_what_is_measured(tmp_path):
     def measure(told):
         for metric in ("images", "cider_d"):
-            yield {"rate": 0.0, "kind": "random", "method": "nearest", "subset": "all", "metric": metric, "value": 1}
+            measured = {"rate": 0.0, "kind": "random", "seed": 0, "method": "nearest", "subset": "all"}
+            yield {**measured, "metric": metric, "value": 1}
         raise KeyboardInterrupt
 
     shown = Console(record=True, width=100)
