@@ -20,7 +20,7 @@ from curate.concepts.model import ConceptModel
 from curate.concepts.vocabulary import Vocabulary
 from curate.concepts.words import Tokenizer
 from curate.corpora.exchange import choose_mismatches
-from curate.errors import InputError
+from curate.errors import InputError, NothingToLearnError
 from curate.noise.fit import NoiseOptions, NoiseSample, fit_noise
 from curate.noise.grouping import NEAR_IMAGE_COSINE
 from curate.noise.model import NoiseModel
@@ -138,8 +138,10 @@ class Curated:
 def curated_part(corpus: Corpus, train: Rows, cell: Condition, curation: Curation) -> Curated:
     """Exchange captions of the training rows, then fit and annotate them as `curate run` does, all in memory.
 
+    Where there is nothing to learn captions from, all stay as they are.
+
     Raises:
-        InputError: too few pairs, or none is trusted.
+        InputError: too few pairs.
     """
     exchanged = choose_mismatches([corpus.pairs[row] for row in train], cell.kind, cell.rate, cell.seed)
     image, true_text = corpus.image[train], corpus.text[train]
@@ -193,7 +195,7 @@ def _lists(rows: Floats) -> pa.Array:
 
 def _annotated(given: _Given, curation: Curation, seed: int) -> pa.Table:
     """The columns of the stages noise, concepts and caption beside those of the embed step."""
-    from curate.stages.caption import Caption
+    from curate.stages.caption import Caption, KeepCaptions
 
     noise = fit_noise(
         NoiseSample(given.image_sha256, given.captions, given.image, given.text, given.joint_space),
@@ -204,14 +206,15 @@ def _annotated(given: _Given, curation: Curation, seed: int) -> pa.Table:
     table = side_by_side(table, Noise(noise, curation.noise_columns)(table))
     concepts = _concepts(given, table["noise_prob"].to_numpy(), curation, seed)
     table = side_by_side(table, Concepts(concepts, curation.concept_columns)(table))
-    completion = _completion(given, table, noise, curation, seed)
+    try:
+        completion = _completion(given, table, noise, curation, seed)
+    except NothingToLearnError:
+        return side_by_side(table, KeepCaptions()(table))
     return side_by_side(table, Caption(completion, noise, curation.encode, curation.caption_columns)(table))
 
 
 def _concepts(given: _Given, noise_prob: Floats, curation: Curation, seed: int) -> ConceptModel:
-    sample = ConceptSample(
-        given.image_sha256, given.captions, given.image, given.text, given.joint_space, noise_prob
-    )  # fmt: skip
+    sample = ConceptSample(given.image_sha256, given.captions, given.image, given.text, given.joint_space, noise_prob)
     return fit_concepts(sample, curation.vocabulary, curation.concepts, seed, curation.tokenizer, curation.encode)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from curate.bench.curated import Curated, Curation, curated_part, draw_split
 from curate.bench.intervals import Estimate, mean_estimate, ratio_estimate
 from curate.bench.noise import FREQUENCIES, OURS, Condition, Corpus, Record, Told, frequency_subset
-from curate.bench.retrieval import Direction, recalls
+from curate.bench.paper.retrieval import AT, Recalls, recalls
 from curate.corpora.pairs import meaning
 from curate.errors import InputError
 from curate.noise.similarity import Bools, Floats
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 RAW, ORACLE, FULL_CLEAN = "raw", "oracle", "full_clean"
 TRUSTED_BELOW = 0.5
 COMPLETED_WEIGHT = 0.5
+LEAST_ROWS = 2
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def bench_downstream(
     clean and which nothing was fitted, chosen or stopped by, are retrieved.
 
     Raises:
-        InputError: too few pairs have a caption and a picture of their own, or too few are trusted.
+        InputError: too few pairs have a caption and a picture of their own, or a method has none to train on.
     """
     for _, group in groupby(cells, key=lambda cell: (cell.kind, cell.rate)):
         known: list[Record] = []
@@ -189,12 +190,12 @@ class Trial:
         components = options.components_for(len(part))
         self.reducers = fit_reducer(part.image, components), fit_reducer(part.text, components)
 
-    def recalls(self, recipe: Recipe) -> dict[tuple[Direction, int], float]:
-        """R@k of the test pairs after training by a recipe, see `retrieval.recalls`."""
+    def recalls(self, recipe: Recipe) -> Recalls:
+        """Of the test pairs, after training by a recipe."""
         from curate.bench.heads import train_heads
 
         heads = train_heads(training_set(self.part, recipe), *self.reducers, self.options, self.seed)
-        return recalls(heads.similarity(self.image, self.text))
+        return recalls(*heads.project(self.image, self.text), np.arange(len(self.image)))
 
 
 class _Cell:
@@ -218,11 +219,18 @@ class _Cell:
     def _of_method(self, name: str, trial: Trial) -> Iterator[Record]:
         self._tell(f"training on {name}")
         recipe, started = METHODS[name](trial.part), time.monotonic()
+        rows = int((recipe.weight > 0).sum())
+        if rows < LEAST_ROWS:
+            raise InputError(
+                f"--method {name}: {rows} of {len(trial.part)} pairs are left to train on with {self.cell.rate:g} of "
+                f"the captions exchanged, seed {self.cell.seed}; {LEAST_ROWS} are needed. Leave it out, or give more."
+            )
         found = trial.recalls(recipe)
-        for (direction, depth), value in found.items():
-            yield self._record(name, direction, f"recall_at_{depth}", value, "%")
-        yield self._record(name, "all", "recall_sum", sum(found.values()), "%")
-        yield self._record(name, "all", "rows", int((recipe.weight > 0).sum()), "count")
+        for direction, values in (("image_to_text", found.to_text), ("text_to_image", found.to_image)):
+            for at, value in zip(AT, values, strict=True):
+                yield self._record(name, "all", f"{direction}_recall_at_{at}", value, "percent")
+        yield self._record(name, "all", "recall_sum", found.total, "percent")
+        yield self._record(name, "all", "rows", rows, "count")
         yield self._record(name, "all", "seconds", time.monotonic() - started, "s")
 
     def _of_annotations(self, part: Curated) -> Iterator[Record]:
@@ -289,8 +297,8 @@ def over_the_seeds(records: Sequence[Record]) -> Iterator[Record]:
         values = list(by_seed.values())
         gain = np.subtract(values, raw)
         estimates = {
-            "recall_sum": (mean_estimate(values), "%"),
-            "change_from_raw": (mean_estimate((100 * gain / raw).tolist()), "%"),
+            "recall_sum": (mean_estimate(values), "percent"),
+            "change_from_raw": (mean_estimate((100 * gain / raw).tolist()), "percent"),
             "gap_recovered": (ratio_estimate(gain.tolist(), gap), "share"),
         }
         for metric, (estimate, unit) in estimates.items():

@@ -124,13 +124,12 @@ class Heads:
     image_head: nn.Module
     text_head: nn.Module
 
-    def similarity(self, image: Floats, text: Floats) -> Floats:
-        """Cosines of all pictures with all captions; float32 [n, m]."""
+    def project(self, image: Floats, text: Floats) -> tuple[Floats, Floats]:
+        """Unit rows in the common space; float32 [n, dv], [m, dt] -> [n, width], [m, width]."""
         with torch.no_grad():
             seen = normalize(self.image_head(self.image_reducer(image)), dim=1)
             said = normalize(self.text_head(self.text_reducer(text)), dim=1)
-            cosines: Floats = (seen @ said.T).numpy()
-        return cosines
+        return seen.numpy(), said.numpy()
 
 
 def train_heads(

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from curate.bench.downstream import ALL_SEEDS, RECIPES
 from curate.bench.noise import FREQUENCIES, OURS, Cell, Record, frequency_subset, over_seeds, verdicts
-from curate.bench.retrieval import DEPTHS
+from curate.bench.paper.retrieval import AT
 
 _COLUMNS = (
     ("auprc", "AUPRC"),
@@ -166,9 +166,9 @@ def downstream_tables(records: Sequence[Record]) -> list[TextTable]:
 
 def _recall_table(records: Sequence[Record], rate: float) -> TextTable:
     columns = [
-        (f"{way} R@{depth}", over_seeds(records, f"recall_at_{depth}", subset))
-        for subset, way in (("image_to_text", "to text"), ("text_to_image", "to image"))
-        for depth in DEPTHS
+        (f"{way} R@{at}", over_seeds(records, f"{direction}_recall_at_{at}"))
+        for direction, way in (("image_to_text", "i2t"), ("text_to_image", "t2i"))
+        for at in AT
     ]
     methods = [method for _, of, method in columns[0][1] if of == rate]
     rows = tuple((name, *(_in_percent(cells["random", rate, name]) for _, cells in columns)) for name in methods)

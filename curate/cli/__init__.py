@@ -35,11 +35,8 @@ app.add_typer(bench_app, name="bench")
 bench_app.command()(bench.noise)
 bench_app.command()(bench.concepts)
 bench_app.command()(bench.captions)
-<<<<<<< HEAD
 bench_app.command()(bench.downstream)
-=======
 bench_app.command()(bench.paper)
->>>>>>> main
 
 
 def main() -> None:

@@ -170,7 +170,6 @@ def captions(
         )
 
 
-<<<<<<< HEAD
 def downstream(
     inputs: Inputs,
     rates: Rates = "0,0.2,0.4,0.6",
@@ -185,7 +184,34 @@ def downstream(
     ] = "all",
     pipeline: OptionsFrom = None,
     work: Work = Path("runs/bench-downstream"),
-=======
+    runner: RunnerName = "local",
+    workers: Workers = None,
+    overrides: Overrides = None,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a small model on the noisy corpus, on what curate makes of it, and on the truth; test on clean pairs."""
+    from curate.bench.downstream import bench_downstream, check_methods, downstream_environment
+    from curate.bench.noise import conditions, environment
+    from curate.bench.setup import bench_config, downstream_bench, parse_names, parse_rates
+    from curate.bench.tables import downstream_tables
+
+    wanted = check_methods(parse_names(methods))
+    cells = conditions(["random"], parse_rates(rates), seeds)
+    config, embed_only = bench_config(pipeline, inputs, work, [], overrides or [])
+    console = Console(highlight=False, quiet=quiet)
+    with _planned(embed_only, runner, workers, console) as (plan, embedded):
+        bench = downstream_bench(config, plan)
+        corpus = embedded()
+        _measured(
+            downstream_environment(environment(corpus, plan.spec.model), bench),
+            lambda told: bench_downstream(corpus, bench, cells, wanted, told),
+            downstream_tables,
+            console,
+            json_file,
+        )
+
+
 def paper(
     dataset: Annotated[Literal["flickr30k", "coco", "cc152k"], typer.Option(help="Which published data set.")],
     folder: Annotated[Path, typer.Option("--path", metavar="DIR", help="Its lists and images, see docs/paper.md.")],
@@ -212,35 +238,12 @@ def paper(
             show_default="runs/bench-paper-DATASET",
         ),
     ] = None,
->>>>>>> main
     runner: RunnerName = "local",
     workers: Workers = None,
     overrides: Overrides = None,
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
-<<<<<<< HEAD
-    """Train a small model on the noisy corpus, on what curate makes of it, and on the truth; test on clean pairs."""
-    from curate.bench.downstream import bench_downstream, check_methods, downstream_environment
-    from curate.bench.noise import conditions, environment
-    from curate.bench.setup import bench_config, downstream_bench, parse_names, parse_rates
-    from curate.bench.tables import downstream_tables
-
-    wanted = check_methods(parse_names(methods))
-    cells = conditions(["random"], parse_rates(rates), seeds)
-    config, embed_only = bench_config(pipeline, inputs, work, [], overrides or [])
-    console = Console(highlight=False, quiet=quiet)
-    with _planned(embed_only, runner, workers, console) as (plan, embedded):
-        bench = downstream_bench(config, plan)
-        corpus = embedded()
-        _measured(
-            downstream_environment(environment(corpus, plan.spec.model), bench),
-            lambda told: bench_downstream(corpus, bench, cells, wanted, told),
-            downstream_tables,
-            console,
-            json_file,
-        )
-=======
     """Follow the papers: their splits, noise and metrics, and our row beside the published ones."""
     from curate.bench.paper.embeddings import embed_dataset, image_pipeline
     from curate.bench.paper.measure import bench_paper, paper_environment
@@ -271,7 +274,6 @@ def paper(
         )
     if embedded.left_out:
         console.print(f"{embedded.left_out:,} images cannot be used and are left out", markup=False)
->>>>>>> main
 
 
 @contextmanager

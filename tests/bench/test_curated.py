@@ -110,3 +110,11 @@ def test_completed_captions_have_embeddings_of_their_own(part: Curated):
     written = [caption for caption, new in zip(part.completed, changed, strict=True) if new]
     assert part.completed_text[changed] == pytest.approx(encode(written), abs=1e-6)
     assert np.array_equal(part.completed_text[~changed], part.text[~changed])
+
+
+def test_where_nothing_can_be_learned_captions_stay_as_they_are(pairs: Corpus):
+    text = np.random.default_rng(0).permutation(pairs.text)
+    part = curated_part(replace(pairs, text=text), np.arange(ROWS), Condition("random", 0.3, 0), CURATION)
+    assert not part.changed.any()
+    assert not part.p_use_synthetic.any()
+    assert np.array_equal(part.completed_text, part.text)

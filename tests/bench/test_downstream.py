@@ -62,11 +62,11 @@ def world() -> tuple[Curated, np.ndarray, np.ndarray]:
 def sums(world) -> dict[str, list[float]]:
     part, image, text = world
     trials = [Trial(part, image, text, HEADS, seed) for seed in range(3)]
-    return {name: [sum(trial.recalls(method(part)).values()) for trial in trials] for name, method in METHODS.items()}
+    return {name: [trial.recalls(method(part)).total for trial in trials] for name, method in METHODS.items()}
 
 
 def record(rate: float, seed: int, method: str, subset: str, metric: str, value: float | None) -> dict:
-    values = ("downstream", "c", "random", rate, seed, method, subset, metric, value, "%")
+    values = ("downstream", "c", "random", rate, seed, method, subset, metric, value, "percent")
     return dict(zip(RECORD, values, strict=True))
 
 
@@ -144,7 +144,7 @@ def test_records():
     found = {(each["method"], each["subset"], each["metric"], each["seed"]): each["value"] for each in records}
     for seed in (0, 1):
         parts = [
-            found["kept", way, f"recall_at_{depth}", seed]
+            found["kept", "all", f"{way}_recall_at_{depth}", seed]
             for way in ("image_to_text", "text_to_image")
             for depth in (1, 5, 10)
         ]
@@ -161,6 +161,13 @@ def test_records():
         <= np.mean(both)
         <= found["kept", "all_seeds", "recall_sum_high", None]
     )
+
+
+def test_a_method_without_pairs_says_so(monkeypatch):
+    monkeypatch.setitem(METHODS, "kept", lambda part: replace(METHODS[RAW](part), weight=0 * part.weight))
+    bench, cells = DownstreamBench(CURATION, replace(HEADS, steps=1)), [Condition("random", 0.3, 0)]
+    with pytest.raises(InputError, match=r"--method kept: 0 of 240 pairs are left to train on with 0.3"):
+        list(bench_downstream(small_corpus(), bench, cells, check_methods(["kept"]), lambda _: None))
 
 
 def test_methods_are_named():
@@ -181,7 +188,7 @@ def told_of_two_rates() -> list[dict]:
             for method in METHODS:
                 value = 300.0 + 10 * seed - 100 * rate * {"raw": 1.0, "kept": 0.5}.get(method, 0.0)
                 cells += [
-                    record(rate, seed, method, way, f"recall_at_{depth}", value / 6)
+                    record(rate, seed, method, "all", f"{way}_recall_at_{depth}", value / 6)
                     for way in ("image_to_text", "text_to_image")
                     for depth in (1, 5, 10)
                 ]
@@ -197,7 +204,7 @@ def told_of_two_rates() -> list[dict]:
 def test_tables(told_of_two_rates: list[dict]):
     clean, noisy, gaps, annotations = downstream_tables(told_of_two_rates)
     assert (clean.title, noisy.title) == ("retrieval, clean", "retrieval, 0.4 of the captions exchanged")
-    assert dict(zip(noisy.heads, noisy.rows[0], strict=True))["to image R@5"] == "44.2"
+    assert dict(zip(noisy.heads, noisy.rows[0], strict=True))["t2i R@5"] == "44.2"
     assert [row[0] for row, ours in zip(noisy.rows, noisy.ours, strict=True) if ours] == [*RECIPES]
     rows = {row[:2]: row[2:] for row in gaps.rows}
     assert rows["0.4", "kept"][2] == "0.50 [0.50, 0.50]"
@@ -226,12 +233,12 @@ def test_the_command_gives_records_and_tables(shards, tiny_encoder, tmp_path, cu
     pipeline, answer = tmp_path / "pipeline.yaml", tmp_path / "answer.json"
     pipeline.write_text(yaml.safe_dump(Pipeline(shards, tmp_path / "unused", tiny_encoder, stages=stages).raw))
     fixed = ["--input", f"{shards}/*.tar", "--pipeline", pipeline, "--work", tmp_path / "run", "--json", answer]
-    code, out, err = curate("bench", "downstream", *fixed, "--rate", ".4", "--seeds", 1, "--method", "kept")
+    code, out, err = curate("bench", "downstream", *fixed, "--rate", ".4", "--seeds", 1, "--method", "weighted")
     assert code == 0, err
     environment, *measured = json.loads(answer.read_text())
     assert (environment["bench"], environment["metric"]) == ("downstream", "environment")
     assert environment["heads"]["steps"] == HeadOptions().steps
     assert all(list(record) == RECORD for record in measured)
-    assert {record["method"] for record in measured} == {"ours", *REFERENCES, "kept"}
-    assert all(head in out for head in ("to image R@10", "gap recovered", "wrong completed"))
-    assert "0.4 exchanged, seed 0: training on kept" in err
+    assert {record["method"] for record in measured} == {"ours", *REFERENCES, "weighted"}
+    assert all(head in out for head in ("t2i R@10", "gap recovered", "wrong completed"))
+    assert "0.4 exchanged, seed 0: training on weighted" in err
