@@ -38,7 +38,7 @@ class HeadOptions:
         epochs: and at most so many times the whole training part, whatever share of it is used: all methods have the
             same budget.
         batch: pairs a step.
-        learning_rate: peak of the one-cycle schedule (AdamW).
+        learning_rate: peak of the one-cycle schedule (Adam).
         temperature: of the logits, at the beginning.
     """
 
@@ -206,7 +206,7 @@ def _fit(heads: Heads, pairs: _Tensors, rows: Tensor, options: HeadOptions) -> N
     steps = options.steps_for(len(pairs.weight))
     log_scale = nn.Parameter(torch.tensor(-float(np.log(options.temperature))))
     weights = [*heads.image_head.parameters(), *heads.text_head.parameters(), log_scale]
-    optimiser = torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=0)
+    optimiser = torch.optim.Adam(weights, lr=options.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, options.learning_rate, total_steps=steps, pct_start=_WARM_UP
     )
