@@ -17,6 +17,7 @@ from curate.completion.policy import DecoderName
 from curate.concepts.fit import TEMPLATES
 from curate.concepts.fuse import Scorer
 from curate.errors import InputError
+from curate.noise.heads import LossName
 from curate.noise.signals import SignalName
 from curate.schema import CONDITION_SCHEMA
 from curate.where import parse_where
@@ -165,6 +166,31 @@ class NoiseConfig(_Model):
         return self
 
 
+class RefineConfig(_Model):
+    """Rounds of learning from the trusted pairs and scoring all pairs again."""
+
+    trainable: Literal["heads"] = Field(
+        "heads", description="heads: linear heads on the frozen embeddings, one for each fold."
+    )
+    loss: LossName = Field(
+        "nitc",
+        description="nitc: contrastive, smoothed by noise_prob (NLIP); npc: pairs by their weight, memory entries "
+        "beside (NPC); dsdmr: ranking with dynamic margins (DSDMR); infonce: plainly contrastive.",
+    )
+    rounds: int = Field(3, ge=1, le=20, description="Most rounds.")
+    settled: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        description="Rounds end when a smaller share of the pairs enters or leaves the trusted ones; 0: never early.",
+    )
+    trusted_below: float = Field(0.5, gt=0, le=1, description="Pairs with a lower noise_prob are learned from.")
+    epochs: int = Field(10, ge=1, le=1000, description="Passes over the trusted pairs in each round.")
+    batch_size: int = Field(512, ge=2, le=65_536, description="Pairs that are contrasted with each other.")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Of Adam.")
+    temperature: float = Field(0.07, gt=0, description="What cosines are divided by; dsdmr has none.")
+
+
 class ConceptsConfig(_Model):
     """What each image shows, in names of a vocabulary."""
 
@@ -272,12 +298,16 @@ class StagesConfig(_Model):
 
     embed: EmbedConfig = Field(default_factory=lambda: EmbedConfig(), description="Embed images and captions.")
     noise: NoiseConfig | None = Field(None, description="Signals, noise_prob and label of every pair.")
+    refine: RefineConfig | None = Field(
+        None, description="noise_prob made anew by rounds of learning from the trusted pairs; needs the stage noise."
+    )
     concepts: ConceptsConfig | None = Field(None, description="What each image shows, in names of a vocabulary.")
     caption: CaptionConfig | None = Field(
         None, description="A caption for pictures whose own is doubtful; needs the stages noise and concepts."
     )
 
 
+_NEEDED = {"refine": ("noise",), "caption": ("noise", "concepts")}
 STAGE_NAMES = tuple(StagesConfig.model_fields)
 
 
@@ -291,15 +321,20 @@ class PipelineConfig(_Model):
     stages: StagesConfig
 
     @model_validator(mode="after")
-    def _captions_have_what_they_need(self) -> PipelineConfig:
-        stages = self.stages
-        missing = [name for name in ("noise", "concepts") if getattr(stages, name) is None]
-        if stages.caption is not None and missing:
-            raise PydanticCustomError(
-                "stage_missing",
-                "caption needs the stage{s} {missing} before it",
-                {"missing": " and ".join(missing), "s": "s" * (len(missing) - 1), "at": ("stages", "caption")},
-            )
+    def _stages_have_what_they_need(self) -> PipelineConfig:
+        for stage, needed in _NEEDED.items():
+            missing = [name for name in needed if getattr(self.stages, name) is None]
+            if getattr(self.stages, stage) is not None and missing:
+                raise PydanticCustomError(
+                    "stage_missing",
+                    "{stage} needs the stage{s} {missing} before it",
+                    {
+                        "stage": stage,
+                        "missing": " and ".join(missing),
+                        "s": "s" * (len(missing) - 1),
+                        "at": ("stages", stage),
+                    },
+                )
         return self
 
     @model_validator(mode="after")

@@ -14,13 +14,15 @@ from curate.completion.policy import CAPTION_VERSION, CaptionColumns, DecoderNam
 from curate.concepts.fit import ConceptOptions
 from curate.concepts.model import EXACT_NAMES
 from curate.concepts.vocabulary import Vocabulary, read_vocabulary
-from curate.config import CaptionConfig, CocaConfig, ConceptsConfig, NoiseConfig, PipelineConfig
+from curate.config import CaptionConfig, CocaConfig, ConceptsConfig, NoiseConfig, PipelineConfig, RefineConfig
 from curate.errors import InputError
 from curate.manifest import Indexer, Manifest, ManifestChange, update_manifest
 from curate.models.coca import CocaOptions, resolve_coca
 from curate.models.encoder import EncoderOptions, EncoderSpec, resolve_encoder
 from curate.models.numerics import ModelSpec
 from curate.noise.fit import NoiseOptions
+from curate.noise.heads import HeadOptions
+from curate.noise.refine import RefineOptions
 from curate.noise.signals import evidence_of
 from curate.schema import SCHEMA_VERSION
 from curate.sources import open_source
@@ -30,6 +32,7 @@ from curate.stages.concepts import ConceptColumns, Concepts
 from curate.stages.decode import Decode, DecodeOptions
 from curate.stages.embed import Embed
 from curate.stages.noise import Noise, NoiseColumns
+from curate.stages.refine import Refine
 from curate.steps import (
     AnnotateWork,
     CaptionWork,
@@ -39,6 +42,7 @@ from curate.steps import (
     NoiseWork,
     PartTask,
     PartWork,
+    RefineWork,
     read_artifact_facts,
 )
 from curate.store import DoneIndex, RunStore, fingerprint
@@ -46,9 +50,11 @@ from curate.store import DoneIndex, RunStore, fingerprint
 ENCODER_FILE = "_state/encoder.json"
 COCA_FILE = "_state/coca.json"
 # Raise it when annotation files would differ for the same columns of the steps before.
-ANNOTATE_VERSION = 4
+ANNOTATE_VERSION = 5
 # Raise it when the same sample would give another noise model.
 NOISE_FIT_VERSION = 6
+# Raise it when the same sample and noise model would give other rounds of refinement.
+REFINE_FIT_VERSION = 1
 # Raise it when the same sample would give another concept model.
 CONCEPTS_FIT_VERSION = 2
 # Raise it when the same sample would give another captioner.
@@ -56,6 +62,7 @@ CAPTION_FIT_VERSION = 2
 # Raise it when the same pairs would be marked otherwise.
 DUPLICATES_VERSION = 1
 NOISE_FIT = "noise"
+REFINE_FIT = "refine"
 CONCEPTS_FIT = "concepts"
 CAPTION_FIT = "caption"
 DUPLICATES = "duplicates"
@@ -96,18 +103,31 @@ class NoiseFitWork:
 
 
 @dataclass(frozen=True)
+class RefineFitWork:
+    """How the rounds of refinement go.
+
+    Attributes:
+        noise: how the model that they go on from was fitted.
+        options: of the rounds.
+    """
+
+    noise: NoiseFitWork
+    options: RefineOptions
+
+
+@dataclass(frozen=True)
 class ConceptsFitWork:
     """How a concept model is fitted.
 
     Attributes:
         options: of the fit.
         vocabulary: names that were given; None: they are mined.
-        noise: whether pairs are weighted by what the noise step says of them.
+        believed: the step whose noise_prob weighs pairs, noise or refine; None: there is none.
     """
 
     options: ConceptOptions
     vocabulary: Vocabulary | None
-    noise: bool
+    believed: str | None
 
 
 @dataclass(frozen=True)
@@ -118,14 +138,16 @@ class CaptionFitWork:
         decoder: what is to write.
         trusted_below: pairs with a lower noise_prob are learned from.
         accept_quantile: of their agreement, which an accepted caption reaches.
+        believed: the step whose noise_prob counts, noise or refine.
     """
 
     decoder: DecoderName
     trusted_below: float
     accept_quantile: float
+    believed: str
 
 
-FitWork: TypeAlias = NoiseFitWork | ConceptsFitWork | CaptionFitWork
+FitWork: TypeAlias = NoiseFitWork | RefineFitWork | ConceptsFitWork | CaptionFitWork
 
 
 @dataclass(frozen=True)
@@ -319,6 +341,7 @@ def _steps(
 ) -> tuple[Step, ...]:
     embed = _embed_step(config, source, spec, manifest, done)
     noise_fit: FitStep | None = None
+    refine_fit: FitStep | None = None
     steps: list[Step] = [embed]
     if config.stages.noise is not None:
         noise_fit = (
@@ -326,23 +349,28 @@ def _steps(
             if fits_from is None
             else _noise_fit_from(fits_from, config.stages.noise, spec, store)
         )
-        steps += [
-            noise_fit,
-            _noise_step(config.stages.noise, store, embed, noise_fit, done),
-            _duplicates_step(config.seed, embed, noise_fit, done),
-        ]
+        noise = _noise_step(config.stages.noise, store, embed, noise_fit, done)
+        steps += [noise_fit, noise, _duplicates_step(config.seed, embed, noise_fit, done)]
+        if config.stages.refine is not None:
+            refine_fit = (
+                _refine_fit(config, config.stages.noise, config.stages.refine, store, noise_fit)
+                if fits_from is None
+                else _refine_fit_from(fits_from, config.stages.noise, config.stages.refine, spec, store, noise_fit)
+            )
+            steps += [refine_fit, _refine_step(config.stages.noise, store, noise, refine_fit, done)]
     if config.stages.concepts is not None:
         fit = (
-            _concepts_fit(config, config.stages.concepts, spec, store, embed, noise_fit)
+            _concepts_fit(config, config.stages.concepts, spec, store, embed, _beliefs(config, noise_fit, refine_fit))
             if fits_from is None
             else _concepts_fit_from(fits_from, config, config.stages.concepts, spec, store)
         )
         concepts = _concepts_step(config.stages.concepts, store, embed, fit, done)
         steps += [fit, concepts]
         if config.stages.caption is not None and noise_fit is not None:
-            noise = next(step for step in steps if isinstance(step, RowStep) and step.name == "noise")
+            before = tuple(step for step in steps if isinstance(step, RowStep) and step.name != "embed")
+            beliefs = _beliefs(config, noise_fit, refine_fit)
             steps += _caption_steps(
-                config, config.stages.caption, source, spec, store, (noise, concepts), noise_fit, done, fits_from
+                config, config.stages.caption, source, spec, store, before, beliefs, done, fits_from
             )
     columns = [step for step in steps if not isinstance(step, FitStep)]
     return (*steps, _annotate_step(store, columns, embed, done))
@@ -458,13 +486,80 @@ def _noise_fit_from(run: str, noise: NoiseConfig, spec: EncoderSpec, store: RunS
     return fit
 
 
+def _refine_fit(
+    config: PipelineConfig, noise: NoiseConfig, refine: RefineConfig, store: RunStore, noise_fit: FitStep
+) -> FitStep:
+    """Fit on the pairs that the noise model was fitted on."""
+    work = _refine_work(noise, refine)
+    fitted = {**dataclasses.asdict(work.options), "noise_fit": noise_fit.fingerprint, "seed": config.seed}
+    wanted = fingerprint(
+        {
+            "fit": REFINE_FIT,
+            "version": REFINE_FIT_VERSION,
+            "fitted": fitted,
+            "libraries": {name: version(name) for name in ("numpy", "scikit-learn", "torch")},
+        }
+    )
+    return FitStep(REFINE_FIT, work, noise.fit_rows, wanted, _is_fitted(store, REFINE_FIT, wanted), fitted)
+
+
+def _refine_work(noise: NoiseConfig, refine: RefineConfig) -> RefineFitWork:
+    return RefineFitWork(NoiseFitWork(noise_options(noise), noise.mixture.by), refine_options(noise, refine))
+
+
+def refine_options(noise: NoiseConfig, refine: RefineConfig) -> RefineOptions:
+    """The rounds' options as the library takes them; scales of the losses are those of the columns for trainers."""
+    heads = HeadOptions(
+        loss=refine.loss,
+        epochs=refine.epochs,
+        batch=refine.batch_size,
+        learning_rate=refine.learning_rate,
+        temperature=refine.temperature,
+        smoothing=noise.smoothing,
+        margin_image=noise.margin_image,
+        margin_text=noise.margin_text,
+    )
+    return RefineOptions(heads, refine.rounds, refine.settled, refine.trusted_below)
+
+
+def _refine_fit_from(
+    run: str, noise: NoiseConfig, refine: RefineConfig, spec: EncoderSpec, store: RunStore, noise_fit: FitStep
+) -> FitStep:
+    fit = _fit_from(run, REFINE_FIT, _refine_work(noise, refine), noise.fit_rows, spec, store)
+    if fit.fitted.get("noise_fit") != noise_fit.fingerprint:
+        raise InputError(f"--fits-from {run}: its refine fit is older than its noise fit. Let that run finish first.")
+    return fit
+
+
+def _refine_step(noise: NoiseConfig, store: RunStore, before: RowStep, fit: FitStep, done: DoneIndex) -> RowStep:
+    how = noise_columns(noise)
+    facts = {"refine": fit.fitted, "refine_fit": fit.fingerprint, "versions": {"refine": Refine.version}}
+    work = RefineWork(store.url, fit.name, NOISE_FIT, how, noise.mixture.by)
+    return _row_step("refine", work, dict(before.fingerprints), facts, done, fit.name)
+
+
+def _beliefs(config: PipelineConfig, noise_fit: FitStep | None, refine_fit: FitStep | None) -> list[Any] | None:
+    """What decides noise_prob, not labels and hints; None: there is no noise step."""
+    if noise_fit is None:
+        return None
+    refined = [] if refine_fit is None else [refine_fit.fingerprint, Refine.version]
+    return [noise_fit.fingerprint, Noise.version, _stratum(config), *refined]
+
+
+def _believed(config: PipelineConfig) -> str | None:
+    """The step whose noise_prob counts; None: there is none."""
+    if config.stages.refine is not None:
+        return REFINE_FIT
+    return None if config.stages.noise is None else NOISE_FIT
+
+
 def _concepts_fit(
     config: PipelineConfig,
     concepts: ConceptsConfig,
     spec: EncoderSpec,
     store: RunStore,
     embed: RowStep,
-    noise_fit: FitStep | None,
+    beliefs: list[Any] | None,
 ) -> FitStep:
     """Fit on embeddings and, where there is a noise step, on its probabilities: not on labels and hints.
 
@@ -488,7 +583,7 @@ def _concepts_fit(
             "fitted": fitted,
             "joint_space": spec.joint_space,
             "libraries": {name: version(name) for name in ("hanta", "numpy")},
-            "noise": None if noise_fit is None else [noise_fit.fingerprint, Noise.version, _stratum(config)],
+            "noise": beliefs,
             "from": list(embed.fingerprints.values()),
         }
     )
@@ -501,7 +596,7 @@ def _stratum(config: PipelineConfig) -> str | None:
 
 def _concepts_work(config: PipelineConfig, concepts: ConceptsConfig) -> ConceptsFitWork:
     options = concept_options(concepts, config.stages.noise)
-    return ConceptsFitWork(options, given_vocabulary(concepts), config.stages.noise is not None)
+    return ConceptsFitWork(options, given_vocabulary(concepts), _believed(config))
 
 
 def _concepts_fit_from(
@@ -585,27 +680,28 @@ def _caption_steps(
     source: Source,
     spec: EncoderSpec,
     store: RunStore,
-    before: tuple[RowStep, RowStep],
-    noise_fit: FitStep,
+    before: tuple[RowStep, ...],
+    beliefs: list[Any] | None,
     done: DoneIndex,
     fits_from: str | None,
 ) -> list[Step]:
     """The captioner's fit and the step that completes captions, which reads what the steps `before` say."""
     columns = caption_columns(caption)
-    work = CaptionFitWork(caption.decoder, caption.trusted_below, caption.accept_quantile)
-    noise, concepts = before
+    believed = _believed(config) or NOISE_FIT
+    work = CaptionFitWork(caption.decoder, caption.trusted_below, caption.accept_quantile, believed)
     if fits_from is not None:
         fit = _fit_from(fits_from, CAPTION_FIT, work, caption.fit_rows, spec, store)
     else:
         fitted = {**dataclasses.asdict(work), "fit_rows": caption.fit_rows, "seed": config.seed}
+        del fitted["believed"]
         wanted = fingerprint(
             {
                 "fit": CAPTION_FIT,
                 "version": CAPTION_FIT_VERSION,
                 "fitted": fitted,
                 "libraries": {name: version(name) for name in ("numpy", "torch")},
-                "noise": [noise_fit.fingerprint, Noise.version, _stratum(config)],
-                "from": list(concepts.fingerprints.values()),
+                "noise": beliefs,
+                "from": list(before[-1].fingerprints.values()),
             }
         )
         fit = FitStep(CAPTION_FIT, work, caption.fit_rows, wanted, _is_fitted(store, CAPTION_FIT, wanted), fitted)
@@ -618,8 +714,8 @@ def _caption_steps(
     if caption.decoder == "coca":
         coca = _coca_work(config, caption.coca, source, spec.device, store)
         facts["coca"] = coca.facts()
-    identity = {number: [noise.fingerprints[number], concepts.fingerprints[number]] for number in noise.fingerprints}
-    how = CaptionWork(store.url, fit.name, noise_fit.name, columns, encoder_options(config), spec, coca)
+    identity = {number: [step.fingerprints[number] for step in before] for number in before[0].fingerprints}
+    how = CaptionWork(store.url, fit.name, NOISE_FIT, believed, columns, encoder_options(config), spec, coca)
     return [fit, _row_step("caption", how, identity, facts, done, fit.name)]
 
 

@@ -24,6 +24,7 @@ from curate.duplicates import mark_corpus
 from curate.errors import LEARNED, CurateError, InputError, NothingToLearnError
 from curate.models.encoder import load_encoder
 from curate.noise.model import NoiseModel
+from curate.noise.refined import RefinedModel
 from curate.plan import (
     NOISE_FIT,
     CaptionFitWork,
@@ -32,6 +33,7 @@ from curate.plan import (
     FitStep,
     NoiseFitWork,
     Plan,
+    RefineFitWork,
     RowStep,
     encoder_options,
     scoring_identity,
@@ -203,6 +205,9 @@ def _fitted(plan: Plan, step: FitStep) -> tuple[dict[str, bytes], dict[str, Any]
     work = step.work
     if isinstance(work, CaptionFitWork):
         return _fit_captions(plan, step, work)
+    if isinstance(work, RefineFitWork):
+        refined, rows = _fit_refine(plan, step, work)
+        return refined.to_bytes(), refined.diagnostics, rows
     model, rows = _fit_noise(plan, step, work) if isinstance(work, NoiseFitWork) else _fit_concepts(plan, step, work)
     return model.to_bytes(), model.diagnostics, rows
 
@@ -210,8 +215,9 @@ def _fitted(plan: Plan, step: FitStep) -> tuple[dict[str, bytes], dict[str, Any]
 def _fit_captions(plan: Plan, step: FitStep, work: CaptionFitWork) -> tuple[dict[str, bytes], dict[str, Any], int]:
     from curate.completion.fit import CompletionOptions, CompletionSample, fit_completion, untouched, verdict_of
 
-    table = draw_caption_sample(plan.store, plan.manifest.parts, step.fit_rows, plan.config.seed)
+    table = draw_caption_sample(plan.store, plan.manifest.parts, step.fit_rows, plan.config.seed, work.believed)
     concepts = [[(each["name"], each["score"]) for each in row or ()] for row in table.column("concepts").to_pylist()]
+    noise = NoiseModel.from_bytes(read_artifact(plan.store, NOISE_FIT))
     sample = CompletionSample(
         image_sha256=table.column("image_sha256").to_pylist(),
         captions=table.column("caption").to_pylist(),
@@ -220,11 +226,11 @@ def _fit_captions(plan: Plan, step: FitStep, work: CaptionFitWork) -> tuple[dict
         noise_prob=table.column("noise_prob").to_numpy(),
         fold=table.column("fold").to_numpy(),
         concepts=concepts,
+        decided=_believed_model(plan, work.believed, noise).decided,
     )
     options = CompletionOptions(
         decoder=work.decoder, trusted_below=work.trusted_below, accept_quantile=work.accept_quantile
     )
-    noise = NoiseModel.from_bytes(read_artifact(plan.store, NOISE_FIT))
     try:
         model = fit_completion(sample, noise, options, plan.config.seed)
     except NothingToLearnError as reason:
@@ -240,6 +246,11 @@ def _fit_captions(plan: Plan, step: FitStep, work: CaptionFitWork) -> tuple[dict
     return model.to_bytes(), diagnostics, table.num_rows
 
 
+def _believed_model(plan: Plan, step: str, noise: NoiseModel) -> NoiseModel | RefinedModel:
+    """What made the noise_prob that counts."""
+    return noise if step == NOISE_FIT else RefinedModel.from_bytes(read_artifact(plan.store, step), noise)
+
+
 def _fit_noise(plan: Plan, step: FitStep, work: NoiseFitWork) -> tuple[NoiseModel, int]:
     from curate.noise.fit import fit_noise
 
@@ -248,13 +259,25 @@ def _fit_noise(plan: Plan, step: FitStep, work: NoiseFitWork) -> tuple[NoiseMode
     return fit_noise(sample, work.options, seed), len(sample.captions)
 
 
+def _fit_refine(plan: Plan, step: FitStep, work: RefineFitWork) -> tuple[RefinedModel, int]:
+    from curate.noise.refine import refine_noise
+
+    seed, by = plan.config.seed, work.noise.by
+    sample = draw_sample(plan.store, plan.manifest.parts, step.fit_rows, seed, plan.spec.joint_space, by)
+    noise = NoiseModel.from_bytes(read_artifact(plan.store, NOISE_FIT))
+    model = refine_noise(sample, noise, work.noise.options, work.options, seed)
+    if not model.rounds:
+        log.warning("refine changes nothing: %s", model.diagnostics["ended"])
+    return model, len(sample.captions)
+
+
 def _fit_concepts(plan: Plan, step: FitStep, work: ConceptsFitWork) -> tuple[ConceptModel, int]:
     from curate.concepts.fit import fit_concepts
     from curate.concepts.words import english_tokenizer
 
     seed, parts = plan.config.seed, plan.manifest.parts
     tokenizer = english_tokenizer()
-    sample = draw_concept_sample(plan.store, parts, step.fit_rows, seed, plan.spec.joint_space, work.noise)
+    sample = draw_concept_sample(plan.store, parts, step.fit_rows, seed, plan.spec.joint_space, work.believed)
     encoder = load_encoder(encoder_options(plan.config), plan.spec)
     model = fit_concepts(sample, work.vocabulary, work.options, seed, tokenizer, encoder.encode_texts)
     return model, len(sample.captions)

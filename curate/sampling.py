@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -58,37 +57,40 @@ def draw_sample(
 
 
 def draw_concept_sample(
-    store: RunStore, parts: Iterable[int], most_rows: int, seed: int, joint_space: bool, noise: bool
+    store: RunStore, parts: Iterable[int], most_rows: int, seed: int, joint_space: bool, believed: str | None
 ) -> ConceptSample:
     """The same pairs as `draw_sample` with the same bound and seed, with what the noise step says of each.
 
     Args:
         store, parts, most_rows, seed, joint_space: as for `draw_sample`.
-        noise: whether there is a noise step; it is complete then.
+        believed: the complete step whose noise_prob counts, noise or refine; None: there is none.
 
     Raises:
         CurateError: not one pair is usable.
     """
-    table = _draw(store, list(parts), most_rows, seed, _SAMPLED, ["noise_prob"] if noise else [])
+    beside = [] if believed is None else [(believed, "noise_prob")]
+    table = _draw(store, list(parts), most_rows, seed, _SAMPLED, beside)
     return ConceptSample(
         image_sha256=table.column("image_sha256").to_pylist(),
         captions=table.column("caption").to_pylist(),
         image=embedding_matrix(table.column("image_embedding")),
         text=embedding_matrix(table.column("text_embedding")),
         joint_space=joint_space,
-        noise_prob=table.column("noise_prob").to_numpy().astype(np.float32) if noise else None,
+        noise_prob=table.column("noise_prob").to_numpy().astype(np.float32) if believed else None,
     )
 
 
-def draw_caption_sample(store: RunStore, parts: Iterable[int], most_rows: int, seed: int) -> pa.Table:
+def draw_caption_sample(store: RunStore, parts: Iterable[int], most_rows: int, seed: int, believed: str) -> pa.Table:
     """The same pairs as `draw_sample` with the same bound and seed, with noise_prob, fold and concepts of each.
 
-    Columns: those of the embed step, `noise_prob`, `fold`, `concepts`; only pairs that have a noise_prob.
+    Columns: those of the embed step, `noise_prob`, `fold`, `concepts`; only pairs that have a noise_prob, which is
+    that of the step `believed`, noise or refine.
 
     Raises:
         CurateError: not one pair is usable.
     """
-    table = _draw(store, list(parts), most_rows, seed, _SAMPLED, ["noise_prob", "fold"], ["concepts"])
+    beside = [("noise", "fold"), (believed, "noise_prob"), ("concepts", "concepts")]
+    table = _draw(store, list(parts), most_rows, seed, _SAMPLED, beside)
     return table.filter(table.column("noise_prob").is_valid())
 
 
@@ -98,12 +100,10 @@ def _draw(
     most_rows: int,
     seed: int,
     columns: list[str],
-    of_noise: Sequence[str] = (),
-    of_concepts: Sequence[str] = (),
+    beside: Sequence[tuple[str, str]] = (),
 ) -> pa.Table:
-    """Columns of the embed step, and of the steps behind it, of the sample's pairs."""
+    """Columns of the embed step, and (step, column) of steps behind it, of the sample's pairs."""
     chosen = _choose(store, parts, most_rows, seed)
-    beside = {"noise": of_noise, "concepts": of_concepts}
     tables = []
     for number in parts:
         table = _usable(store, number, columns, beside)
@@ -132,11 +132,8 @@ def _hashes(table: pa.Table, seed: int) -> Hashes:
     return identities(table.column("image_sha256").to_pylist(), table.column("caption").to_pylist(), seed)
 
 
-def _usable(
-    store: RunStore, number: int, columns: list[str], beside: Mapping[str, Sequence[str]] = MappingProxyType({})
-) -> pa.Table:
+def _usable(store: RunStore, number: int, columns: list[str], beside: Sequence[tuple[str, str]] = ()) -> pa.Table:
     table = store.read_table(part_file("embed", number), columns)
-    for step, names in beside.items():
-        if names:
-            table = side_by_side(table, store.read_table(part_file(step, number), names))
+    for step, name in beside:
+        table = side_by_side(table, store.read_table(part_file(step, number), [name]))
     return table.filter(pc.equal(table.column("status"), Status.OK.value))

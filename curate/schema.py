@@ -113,6 +113,16 @@ NOISE_SCHEMA = pa.schema(
     ]
 )
 
+# What is believed of a pair, and hints for trainers that follow from it: refinement says all of it anew.
+BELIEFS = ("noise_prob", "noise_rank", "label", "smoothing", "margin_image", "margin_text", "weight")
+REFINE_SCHEMA = pa.schema(
+    [
+        *(NOISE_SCHEMA.field(name) for name in BELIEFS),
+        pa.field("noise_prob_unrefined", pa.float32(), metadata=HIGHER_IS_NOISIER),
+        pa.field("rejected_in_round", pa.int8()),
+    ]
+)
+
 # The best first.
 CONCEPTS_TYPE = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("score", pa.float32())]))
 CONCEPTS_SCHEMA = pa.schema([pa.field("concepts", CONCEPTS_TYPE)])
@@ -158,6 +168,8 @@ ANNOTATION_SCHEMA = pa.schema(
         NOISE_SCHEMA.field("weight"),
         NOISE_SCHEMA.field("memory_image"),
         NOISE_SCHEMA.field("memory_text"),
+        REFINE_SCHEMA.field("noise_prob_unrefined"),
+        REFINE_SCHEMA.field("rejected_in_round"),
         NOISE_SCHEMA.field("fold"),
         DUPLICATES_SCHEMA.field("duplicate_of"),
         DUPLICATES_SCHEMA.field("near_duplicate_cluster"),
@@ -202,6 +214,10 @@ COLUMN_DESCRIPTIONS: dict[str, str] = {
     "models were fitted on, without the pair's fold and its twins, the one with the most similar picture; with "
     "--fits-from it is a pair of the other run; null where there is none or the models do not say",
     "memory_text": "row_id of the memory entry by caption, likewise the one with the most similar caption",
+    "noise_prob_unrefined": "noise_prob as the noise stage had it, before refinement; null where the run refines "
+    "nothing",
+    "rejected_in_round": "round of refinement that last put the pair among the noisy, 0 being the noise stage; where "
+    "label is not noisy it came back later; null: none did, or the run refines nothing",
     "duplicate_of": "row_id of the first pair with the same picture bytes and the same caption; null for that one and "
     "for pairs that occur once",
     "near_duplicate_cluster": "16 hex digits shared by all pairs whose pictures are the same or nearly the same; null "

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curate.columns import side_by_side
+from curate.columns import overlaid, side_by_side
 from curate.completion.policy import CaptionColumns
 from curate.concepts.model import ConceptModel
 from curate.errors import LEARNED, CurateError
@@ -23,13 +23,15 @@ from curate.models.coca import CocaOptions
 from curate.models.encoder import Encoder, EncoderOptions, EncoderSpec, load_encoder
 from curate.models.numerics import ModelSpec
 from curate.noise.model import NoiseModel
+from curate.noise.refined import RefinedModel
 from curate.noise.similarity import Floats
-from curate.schema import NOISE_SCHEMA, annotation_table
+from curate.schema import BELIEFS, NOISE_SCHEMA, annotation_table
 from curate.sources.base import Part, Shard, Source
 from curate.stages.concepts import ConceptColumns, Concepts
 from curate.stages.decode import Decode, DecodeOptions
 from curate.stages.embed import Embed
 from curate.stages.noise import Noise, NoiseColumns
+from curate.stages.refine import Refine
 from curate.store import RunStore, part_file
 
 if TYPE_CHECKING:
@@ -168,6 +170,43 @@ class NoiseWork:
 
 
 @dataclass
+class RefineWork:
+    """Embeddings, the noise model and the rounds that go on from it -> noise_prob and label anew."""
+
+    run: str
+    fit: str
+    noise_fit: str
+    how: NoiseColumns
+    by: str | None = None
+    device: str = "cpu"
+    _stage: Refine | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_stage": None}
+
+    def prepare(self) -> None:
+        """Load both models."""
+        if self._stage is None:
+            store = RunStore(self.run)
+            noise = NoiseModel.from_bytes(read_artifact(store, self.noise_fit))
+            self._stage = Refine(RefinedModel.from_bytes(read_artifact(store, self.fit), noise), self.how, self.by)
+
+    def head(self, task: PartTask) -> pa.Table:
+        """The columns that the stage requires, from the embed and noise steps."""
+        store = RunStore(self.run)
+        embedded = ["image_embedding", "text_embedding", *(["fields"] if self.by is not None else [])]
+        return side_by_side(
+            store.read_table(part_file("embed", task.number), embedded),
+            store.read_table(part_file("noise", task.number), [*BELIEFS, "fold"]),
+        )
+
+    def body(self, table: pa.Table) -> pa.Table:
+        """The refined columns."""
+        assert self._stage is not None, "prepare() comes first"
+        return self._stage(table)
+
+
+@dataclass
 class ConceptsWork:
     """Image embeddings and the fitted concept model -> concepts."""
 
@@ -245,11 +284,15 @@ class CocaWork:
 
 @dataclass
 class CaptionWork:
-    """Embeddings, noise columns and concepts, and pictures where the decoder looks at them -> completed captions."""
+    """Embeddings, noise columns and concepts, and pictures where the decoder looks at them -> completed captions.
+
+    `believed` is the step whose noise_prob, label and hints count: noise, or refine where there is one.
+    """
 
     run: str
     fit: str
     noise_fit: str
+    believed: str
     how: CaptionColumns
     options: EncoderOptions
     spec: EncoderSpec
@@ -306,15 +349,16 @@ class CaptionWork:
         return self._rows(table)
 
     def head(self, task: PartTask) -> pa.Table:
-        """The columns that the stage requires, from three steps, and the pictures if the decoder looks at them."""
+        """The columns that the stage requires, and the pictures if the decoder looks at them."""
         store = RunStore(self.run)
         columns = {
             "embed": ("caption", "image_sha256", "status", "image_embedding", "text_embedding"),
             "noise": tuple(NOISE_SCHEMA.names),
+            **({"refine": BELIEFS} if self.believed == "refine" else {}),
             "concepts": ("concepts",),
         }
         tables = [store.read_table(part_file(step, task.number), names) for step, names in columns.items()]
-        table = side_by_side(*tables)
+        table = overlaid(*tables)
         if self.coca is None:
             return table
         return table.append_column("pixels", self.coca.pixels(task, self._rows_to_complete(table)))
@@ -327,7 +371,10 @@ class CaptionWork:
 
 @dataclass
 class AnnotateWork:
-    """Puts the columns of all steps side by side: one row per pair, without the embeddings."""
+    """Puts the columns of all steps side by side: one row per pair, without the embeddings.
+
+    Where two steps made the same column the later one's counts.
+    """
 
     run: str
     steps: tuple[str, ...]
@@ -340,7 +387,7 @@ class AnnotateWork:
         """All columns that the steps left for the part."""
         store = RunStore(self.run)
         tables = [store.read_table(part_file(step, task.number)) for step in self.steps]
-        return side_by_side(*tables)
+        return overlaid(*tables)
 
     def body(self, table: pa.Table) -> pa.Table:
         """The columns of the annotation schema."""

@@ -101,6 +101,7 @@ class Summary:
         shown: pairs worth a look, one for each caption.
         noise: diagnostics of the noise fit (method, separable, noise share...), empty without one.
         verdicts: one sentence for each fit that found too little to learn from.
+        refine: diagnostics of the rounds of refinement, empty without them.
     """
 
     run_pairs: int
@@ -113,6 +114,7 @@ class Summary:
     shown: list[ShownPair]
     noise: dict[str, Any] = field(default_factory=dict)
     verdicts: list[str] = field(default_factory=list)
+    refine: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -190,6 +192,7 @@ def summarize(store: RunStore, top: int = 5, order: Order = "noisy", pairs: Pair
         shown=[ShownPair(**{name: row[name] for name in _PAIR_COLUMNS}) for row in best.rows],
         noise=facts.get("diagnostics", {}),
         verdicts=verdicts(store),
+        refine=_refine_diagnostics(store),
     )
 
 
@@ -204,6 +207,14 @@ def verdicts(store: RunStore) -> list[str]:
     pairs = zip(_FITS_WITH_VERDICTS, found, strict=True)
     told = [facts["diagnostics"] for fit, facts in pairs if facts and facts["fingerprint"] == used.get(f"{fit}_fit")]
     return [each["verdict"] for each in told if each.get("verdict", LEARNED) != LEARNED]
+
+
+def _refine_diagnostics(store: RunStore) -> dict[str, Any]:
+    """Of the rounds that the annotations come from; what an earlier run left behind is none of theirs."""
+    made_by = (store.read_facts(annotation_files(store)[0]) or {}).get("refine_fit")
+    facts = store.read_json("artifacts/refine/artifact.json") or {}
+    found: dict[str, Any] = facts.get("diagnostics", {}) if made_by and facts.get("fingerprint") == made_by else {}
+    return found
 
 
 def _counts(table: pa.Table, column: str) -> dict[str, int]:

@@ -26,6 +26,18 @@ def test_ray_gives_the_same_bytes_as_local(finished, ray_runner, tmp_path):
     assert other.contents() == finished.contents()
 
 
+def test_ray_refines_to_the_same_bytes_as_local(finished, ray_runner, tmp_path):
+    refine = {"refine": {"rounds": 1, "epochs": 1, "trusted_below": 0.9}}
+    made = []
+    for runner in (None, ray_runner):
+        copy = finished.copied_to(tmp_path / ("local" if runner is None else "ray"))
+        copy.raw["stages"] = [*finished.raw["stages"], refine]
+        copy.run(runner=runner)
+        made.append(copy.contents())
+    assert made[0] == made[1]
+    assert any(name.startswith("refine/") for name in made[0])
+
+
 def test_ray_goes_on_where_local_stopped(finished, ray_runner, tmp_path):
     other = Pipeline(tmp_path, tmp_path / "mixed", finished.raw["encoder"])
     other.raw["input"] = finished.raw["input"]

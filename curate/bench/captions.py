@@ -181,7 +181,7 @@ class _Cell:
             concepts = self._named(found, self.rest)
         sample = CompletionSample(
             self._checksums(self.rest), self.captions, self.corpus.image[self.rest], self.text,
-            scores.noise_prob, scores.fold, concepts,
+            scores.noise_prob, scores.fold, concepts, noise.decided,
         )  # fmt: skip
         with self._timed("captioner", seconds):
             policy = _policy_decoder(self.bench.completion.decoder, decoders)

@@ -47,7 +47,7 @@ def bench_config(
     config = base.model_copy(update={"input": given, "output": str(work)})
     noise = config.stages.noise or NoiseConfig.model_validate({})
     measured = config.model_copy(update={"stages": config.stages.model_copy(update={"noise": noise})})
-    nothing_else = {"noise": None, "concepts": None, "caption": None}
+    nothing_else = {"noise": None, "refine": None, "concepts": None, "caption": None}
     embed_only = config.model_copy(update={"stages": config.stages.model_copy(update=nothing_else)})
     return measured, embed_only
 

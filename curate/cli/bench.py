@@ -47,7 +47,7 @@ def noise(
     ] = "random",
     rates: Rates = "0.4",
     seeds: Seeds = 3,
-    methods: Annotated[str, typer.Option("--method", metavar="M,..", help="ours, all, or names.")] = "ours",
+    methods: Annotated[str, typer.Option("--method", metavar="M,..", help="ours, refined, all, or names.")] = "ours",
     category_field: Annotated[
         str, typer.Option(help="kind category: field of the JSON member, or column of the table.")
     ] = "category",

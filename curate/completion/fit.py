@@ -43,6 +43,7 @@ class CompletionSample:
         noise_prob: in [0, 1], float32 [n].
         fold: of the noise model, int8 [n].
         concepts: retrieved by models that never saw the row.
+        decided: whether noise_prob means anything; not where its mixture is undecided.
     """
 
     image_sha256: Sequence[str]
@@ -52,6 +53,7 @@ class CompletionSample:
     noise_prob: Floats
     fold: NDArray[np.int8]
     concepts: Sequence[Sequence[Concept]]
+    decided: bool = True
 
 
 @dataclass(frozen=True)
@@ -151,10 +153,10 @@ def fit_completion(
     """Bank, captioner and threshold from the trusted pairs of a sample, whatever order it comes in.
 
     Raises:
-        NothingToLearnError: the noise model is undecided, so that no noise_prob means anything; too few pairs with a
-            caption are trusted; or no word occurs often enough to write with.
+        NothingToLearnError: no noise_prob means anything; too few pairs with a caption are trusted; or no word occurs
+            often enough to write with.
     """
-    if noise.diagnostics["method"] == "none" and not noise.strata:
+    if not sample.decided:
         raise NothingToLearnError("the noise fit could not tell right captions from wrong ones.")
     keys = identities(sample.image_sha256, sample.captions, noise.seed)
     trusted = [

@@ -19,7 +19,7 @@ from curate.noise import (
 )
 from curate.noise.agreement import CSLS, SIGNALS, Projected, Surroundings, agreement, project, surroundings
 from curate.noise.features import Features
-from curate.noise.memorization import Heads, itc_loss
+from curate.noise.memorization import itc_loss
 from curate.noise.negative_impact import MemoryBank
 from curate.noise.nulls import Mismatches
 from curate.noise.references import Batch, References, compare
@@ -31,7 +31,8 @@ Positions: TypeAlias = NDArray[np.int32]
 
 # Of every kind of view: its plain cosines, and what is made of them.
 _PLAIN = SIGNALS.index("similarity")
-_PUBLISHED: tuple[SignalName, ...] = (
+# Signals that compare with `Published.pairs`.
+BY_REFERENCES: tuple[SignalName, ...] = (
     "neg_clip_loss",
     "rank_correlation",
     "topology",
@@ -48,28 +49,41 @@ class Columns:
         joint_views: number of views in the towers' own space; they come first.
         crossfit_views: number of cross-fitted views.
         singles: signals of one column each, after the views' columns.
+        refined_views: number of views that refinement added; they come last, and count as one of the joint ones where
+            there are such, else as one of the cross-fitted.
     """
 
     joint_views: int
     crossfit_views: int
     singles: tuple[SignalName, ...]
+    refined_views: int = 0
+
+    @property
+    def views(self) -> int:
+        """Number of views."""
+        return self.joint_views + self.crossfit_views + self.refined_views
 
     @property
     def count(self) -> int:
         """Number of columns."""
-        return len(SIGNALS) * (self.joint_views + self.crossfit_views) + len(self.singles)
+        return len(SIGNALS) * self.views + len(self.singles)
 
     def of(self, signal: SignalName) -> list[int]:
         """Columns that belong to a signal: similarities are the views' plain cosines, csls what is made of them."""
         if signal in self.singles:
-            return [len(SIGNALS) * (self.joint_views + self.crossfit_views) + self.singles.index(signal)]
-        first = 0 if signal in JOINT_ONLY else self.joint_views
-        views = range(first, first + (self.joint_views if signal in JOINT_ONLY else self.crossfit_views))
+            return [len(SIGNALS) * self.views + self.singles.index(signal)]
         plain = signal in (JOINT_ONLY[0], CROSSFIT[0])
         # The adapter's cosine is no `clip_similarity` any more.
-        views = range(first, first + 1) if signal == JOINT_ONLY[0] else views
+        views = [0] if signal == JOINT_ONLY[0] else self._views_of(signal)
         kinds = [_PLAIN] if plain else [kind for kind in range(len(SIGNALS)) if kind != _PLAIN]
         return [len(SIGNALS) * view + kind for view in views for kind in kinds]
+
+    def _views_of(self, signal: SignalName) -> list[int]:
+        joint, fitted = list(range(self.joint_views)), list(range(self.joint_views, self.views - self.refined_views))
+        refined = list(range(self.views - self.refined_views, self.views))
+        if signal in JOINT_ONLY:
+            return joint + refined
+        return fitted if joint else fitted + refined
 
     def csls(self, signal: SignalName) -> list[int]:
         """The two halves of CSLS in each view of `clip_csls` or `crossfit_csls`."""
@@ -136,7 +150,7 @@ class FoldEvidence:
         banks: the bank in each view.
         joint_view: which view is the joint space of published methods.
         columns: the layout.
-        heads, negatives, negative_features: of `itc_loss`.
+        heads, negatives, negative_features: of `itc_loss`: the space it is in, and the pairs it contrasts with.
         sample: features that the reference sets are rows of.
         neighbour_set: references of `neighbour_disagreement`, None if it is not asked for.
         published: references of the other published signals.
@@ -149,7 +163,7 @@ class FoldEvidence:
         banks: Sequence[Projected],
         joint_view: int,
         columns: Columns,
-        heads: Heads,
+        heads: View,
         negatives: Projected,
         negative_features: Features,
         sample: Features,
@@ -255,7 +269,7 @@ class FoldEvidence:
         self, batch: Batch, published: Published, references: References
     ) -> tuple[dict[SignalName, Floats], Positions]:
         memory: Positions = np.full((len(batch), 2), -1, dtype=np.int32)
-        wanted = set(self._columns.singles) & set(_PUBLISHED)
+        wanted = set(self._columns.singles) & set(BY_REFERENCES)
         if not wanted:
             return {}, memory
         ((_, compared),) = compare(batch, references)

@@ -154,7 +154,7 @@ def fit_noise(sample: NoiseSample, options: NoiseOptions, seed: int) -> NoiseMod
     """
     evidence = evidence_of(options.signals, sample.joint_space)
     comparable = have_direction(sample.image) & have_direction(sample.text)
-    rows: Rows = _canonical(sample, np.nonzero(comparable)[0], seed)
+    rows: Rows = canonical(sample, np.nonzero(comparable)[0], seed)
     if len(rows) < options.min_pairs:
         broken = int((~comparable).sum())
         beside = f" (and {broken:,} whose embeddings are zero or not finite)" if broken else ""
@@ -163,7 +163,7 @@ def fit_noise(sample: NoiseSample, options: NoiseOptions, seed: int) -> NoiseMod
             "Add inputs, or leave out the noise stage."
         )
     with threadpool_limits(1):
-        return _Fit(sample, rows, evidence, (), options, seed).model()
+        return SampleFit(sample, rows, evidence, (), options, seed).model()
 
 
 @dataclass(frozen=True)
@@ -198,14 +198,14 @@ def fit_with_rivals(
     evidence = evidence_of(options.signals, sample.joint_space)
     others = {name: evidence_of(tuple(signals), sample.joint_space) for name, signals in rivals.items()}
     also = tuple(dict.fromkeys(signal for signals in others.values() for signal in signals))
-    rows = _canonical(sample, np.arange(len(sample.captions)), seed)
+    rows = canonical(sample, np.arange(len(sample.captions)), seed)
     with threadpool_limits(1):
-        fit = _Fit(sample, rows, evidence, also, options, seed)
+        fit = SampleFit(sample, rows, evidence, also, options, seed)
         model = fit.model()
         return model, {name: fit.method(signals) for name, signals in others.items()}
 
 
-def _canonical(sample: NoiseSample, rows: Rows, seed: int) -> Rows:
+def canonical(sample: NoiseSample, rows: Rows, seed: int) -> Rows:
     """Rows in the order of their identities' hashes, at most MOST_COPIES of each; equal ones by stratum and row_id."""
     keys = identities([sample.image_sha256[row] for row in rows], [sample.captions[row] for row in rows], seed)
     strata = [""] * len(rows) if sample.strata is None else [sample.strata[row] or "" for row in rows]
@@ -251,7 +251,7 @@ class _Round:
 
 
 @dataclass(frozen=True)
-class _FoldColumns:
+class FoldColumns:
     """Standardised columns of a fold: its own pairs, shuffled and hard mismatches; float32 [., f]."""
 
     own: Floats
@@ -259,7 +259,7 @@ class _FoldColumns:
     hard: Floats
 
 
-class _Fit:
+class SampleFit:
     """The sample's usable rows in their canonical order, and the steps that share them."""
 
     def __init__(
@@ -296,7 +296,7 @@ class _Fit:
         self.negatives, self.negative_features = project(self.heads, negatives).rounded(), negatives
         self.also = also
         self._lay_out(())
-        self.last: Sequence[_FoldColumns] = ()
+        self.last: Sequence[FoldColumns] = ()
 
     def _lay_out(self, also: tuple[SignalName, ...]) -> None:
         """The columns of a round. It needs none that is no evidence; the model makes the others, behind these."""
@@ -314,8 +314,8 @@ class _Fit:
             noise = history[-1].mixture.posterior(history[-1].scored.observed)
             weights = np.maximum(1 - noise, np.float32(MIN_CLEAN_WEIGHT))
         last = history[-1]
-        strata = self._strata(last)
-        own = [name for name, mixture in strata.items() if mixture.stratum and mixture.stratum.fit == "own"]
+        strata = self._strata(last.scored, last.mixture)
+        own = own_strata(strata)
         fitted = Fitted(
             reducer=self.reducer,
             known=self.known,
@@ -433,7 +433,7 @@ class _Fit:
 
     def _fit_fold(
         self, fold: int, views: _FoldViews, weights: Floats, agreement: Floats
-    ) -> tuple[FoldModel, _FoldColumns]:
+    ) -> tuple[FoldModel, FoldColumns]:
         """The fold's model, and the columns of its own pairs, of shuffled and of hard mismatches."""
         joint_view = views.views[0]
         neighbours = (
@@ -473,7 +473,7 @@ class _Fit:
             null_sd=spread,
         )
         own = evidence.of_pairs(self.features.take(self.held_out[fold]))
-        return model, _FoldColumns(*(model.standardised(columns) for columns in (own, random, hard)))
+        return model, FoldColumns(*(model.standardised(columns) for columns in (own, random, hard)))
 
     def _standard(self, random: Floats) -> tuple[Floats, Floats]:
         """What columns are standardised by. A signal that stands alone stays as it is: pairs are in its order."""
@@ -554,19 +554,19 @@ class _Fit:
             design_effect=design_effect(self.groups),
         )
 
-    def _strata(self, last: _Round) -> Mapping[str, Mixture]:
+    def _strata(self, scored: Scored, pooled: Mixture) -> Mapping[str, Mixture]:
         """A mixture for each value of `mixture.by`, where it has enough pairs; shuffled pairs are those of all."""
         if self.strata is None:
             return {}
-        observed, random, hard = last.scored.histograms()
+        observed, random, hard = scored.histograms()
         names = sorted({name for name in self.strata.tolist() if name is not None})
         scores = {
-            name: Histogram.of(last.scored.observed[self.strata == name], observed.lowest, observed.highest)
+            name: Histogram.of(scored.observed[self.strata == name], observed.lowest, observed.highest)
             for name in names
         }
         kind, guarded = self._kind(self.evidence_names)
         return fit_strata(
-            last.mixture,
+            pooled,
             scores,
             random,
             kind,
@@ -594,6 +594,11 @@ class _Fit:
             "training_rows": self.trained.sum(axis=0).tolist(),
             "options": asdict(self.options),
         }
+
+
+def own_strata(strata: Mapping[str, Mixture]) -> list[str]:
+    """Names of the strata whose mixture is fitted to their own scores."""
+    return [name for name, mixture in strata.items() if mixture.stratum and mixture.stratum.fit == "own"]
 
 
 def training_rows(sketch: Floats, fold: Folds, folds: int) -> Bools:

@@ -43,6 +43,11 @@ def identities(image_sha256: Sequence[str], captions: Sequence[str], seed: int) 
     )
 
 
+def is_decided(mixture: Mapping[str, Any], strata: Sequence[str]) -> bool:
+    """Whether a mixture, by its diagnostics, or that of a stratum with a posterior of its own means anything."""
+    return mixture["method"] != "none" or bool(strata)
+
+
 def copy_numbers(ascending: Hashes) -> NDArray[np.intp]:
     """For sorted hashes, how many equal ones stand before each; [n]."""
     return np.arange(len(ascending)) - np.searchsorted(ascending, ascending)
@@ -167,6 +172,31 @@ class Stratum:
     posterior: Posterior
 
 
+def stratified(
+    pooled: Posterior,
+    names: Sequence[str],
+    own: Sequence[Stratum],
+    score: Floats,
+    values: Sequence[str | None] | None,
+) -> Floats:
+    """noise_prob of scores, float32 [n], those of a named stratum by its own posterior, all others by the pooled one.
+
+    Args:
+        pooled: of all pairs.
+        names, own: the strata that have a posterior of their own.
+        score: float32 [n].
+        values: the stratum of each pair; None: there are none.
+    """
+    probability = pooled(score)
+    if values is None or not names:
+        return probability
+    belongs = np.array(values, dtype=object)
+    for name, stratum in zip(names, own, strict=True):
+        rows = np.nonzero(belongs == name)[0]
+        probability[rows] = stratum.posterior(score[rows])
+    return probability
+
+
 @dataclass(frozen=True)
 class Scores:
     """What is known of every row.
@@ -241,6 +271,11 @@ class NoiseModel:
     def joint_space(self) -> bool:
         """Whether the towers were trained together."""
         return self.fitted.folds[0].adapter is not None
+
+    @property
+    def decided(self) -> bool:
+        """Whether right captions could be told from wrong ones, of all pairs or of some stratum."""
+        return is_decided(self.diagnostics, self.strata)
 
     @cached_property
     def columns(self) -> Columns:
@@ -322,20 +357,14 @@ class NoiseModel:
         return Scores(
             fold=fold,
             signals=published_signals(self.columns, raw, standard),
-            noise_prob=self._probability(score, strata),
+            noise_prob=self.probability(score, strata),
             noise_rank=self.fitted.rank(score),
             memory=memory,
         )
 
-    def _probability(self, score: Floats, strata: Sequence[str | None] | None) -> Floats:
-        probability = self.fitted.posterior(score)
-        if strata is None or not self.strata:
-            return probability
-        values = np.array(strata, dtype=object)
-        for name, stratum in zip(self.strata, self.fitted.strata, strict=True):
-            rows = np.nonzero(values == name)[0]
-            probability[rows] = stratum.posterior(score[rows])
-        return probability
+    def probability(self, score: Floats, strata: Sequence[str | None] | None) -> Floats:
+        """noise_prob of fused scores, float32 [n]; `strata` as for `score`."""
+        return stratified(self.fitted.posterior, self.strata, self.fitted.strata, score, strata)
 
     def to_bytes(self) -> dict[str, bytes]:
         """File name -> content: safetensors for arrays, JSON for the rest. Equal models give equal bytes."""

@@ -105,7 +105,7 @@ def negative_impact(batch: Batch, references: References, memory: MemoryBank, st
     Published: one optimiser step of a siamese CLIP on the pair's whole batch, see `virtual_update`. Here: first order,
     on the pair alone. Rank correlation of the two, 40 % exchanged captions, same space and same memory entries, a real
     step of the same head on the pair alone: .97 on photographs, .91 on clipart, .90 on CLIP's Flickr8k. On the whole
-    batch: .35, .42, .17, where r hardly tells mismatches at all (AUROC .62, .67, .51; here .96, .86, .80): there it is
+    batch: .36, .42, .14, where r hardly tells mismatches at all (AUROC .63, .67, .50; here .96, .86, .81): there it is
     the batch's effect, and of the pair it holds only which entries it has. docs/noise.md has the table.
 
     Space: the towers' own if they were trained together, else the cross-fitted one; the entries are sought within each

@@ -46,6 +46,26 @@ class NoiseColumns:
                 f"{self.noisy_above}"
             )
 
+    def beliefs(self, noise_prob: Floats, noise_rank: Floats, negative_impact: Floats) -> dict[str, pa.Array | Floats]:
+        """Columns by name: the probability itself, the rank, and what follows from both; all float32 [n]."""
+        base = margin_share(1 - noise_prob)
+        return {
+            "noise_prob": noise_prob,
+            "noise_rank": noise_rank,
+            "label": self.labels(noise_prob),
+            "smoothing": np.float32(self.smoothing) * noise_prob,
+            "margin_image": np.float32(self.margin_image) * base,
+            "margin_text": np.float32(self.margin_text) * base,
+            "weight": confidence_weight(negative_impact),
+        }
+
+    def labels(self, noise_prob: Floats) -> pa.Array:
+        """clean, uncertain or noisy."""
+        names = np.full(len(noise_prob), "uncertain", dtype=object)
+        names[noise_prob < self.clean_below] = "clean"
+        names[noise_prob > self.noisy_above] = "noisy"
+        return pa.array(names, pa.string())
+
 
 class Noise:
     """Scores pairs with fitted models. A row that can't be used gets nulls: its status is not ok, or an embedding is
@@ -75,7 +95,7 @@ class Noise:
         comparable = have_direction(image) & have_direction(text)
         rows = candidates[comparable]
         if len(rows) == 0:
-            return _all_null(self.provides, batch.num_rows)
+            return all_null(self.provides, batch.num_rows)
         scores = self.model.score(
             batch["image_sha256"].take(rows).to_pylist(),
             batch["caption"].take(rows).to_pylist(),
@@ -83,23 +103,16 @@ class Noise:
             text[comparable],
             None if self.by is None else field_values(batch["fields"].take(rows), self.by),
         )
-        return _placed(self._columns(scores), rows, batch.num_rows)
+        return placed(self._columns(scores), rows, batch.num_rows)
 
     def _columns(self, scores: Scores) -> pa.Table:
         nothing = pa.nulls(len(scores.fold), pa.float32())
         values = [
             pa.array(scores.signals[field.name]) if field.name in scores.signals else nothing for field in SIGNALS_TYPE
         ]
-        base = margin_share(1 - scores.noise_prob)
         made = {
             "signals": pa.StructArray.from_arrays(values, fields=list(SIGNALS_TYPE)),
-            "noise_prob": scores.noise_prob,
-            "noise_rank": scores.noise_rank,
-            "label": self._labels(scores.noise_prob),
-            "smoothing": np.float32(self.how.smoothing) * scores.noise_prob,
-            "margin_image": np.float32(self.how.margin_image) * base,
-            "margin_text": np.float32(self.how.margin_text) * base,
-            "weight": confidence_weight(scores.signals["negative_impact"]),
+            **self.how.beliefs(scores.noise_prob, scores.noise_rank, scores.signals["negative_impact"]),
             "memory_image": self._row_ids(scores.memory[:, 0]),
             "memory_text": self._row_ids(scores.memory[:, 1]),
             "fold": scores.fold,
@@ -111,12 +124,6 @@ class Noise:
         if self.model.row_ids is None:
             return pa.nulls(len(rows), pa.string())
         return pa.array(self.model.row_ids, pa.string()).take(pa.array(rows, mask=rows < 0))
-
-    def _labels(self, noise_prob: Floats) -> pa.Array:
-        names = np.full(len(noise_prob), "uncertain", dtype=object)
-        names[noise_prob < self.how.clean_below] = "clean"
-        names[noise_prob > self.how.noisy_above] = "noisy"
-        return pa.array(names, pa.string())
 
 
 def margin_share(clean_probability: Floats) -> Floats:
@@ -138,12 +145,13 @@ def _usable(batch: pa.Table) -> NDArray[np.bool_]:
     return answer
 
 
-def _placed(columns: pa.Table, rows: NDArray[np.intp], size: int) -> pa.Table:
+def placed(columns: pa.Table, rows: NDArray[np.intp], size: int) -> pa.Table:
     """`columns` put at `rows` of a table of `size` rows, null elsewhere."""
     source = np.full(size, -1, dtype=np.int64)
     source[rows] = np.arange(len(rows))
     return columns.take(pa.array(source, mask=source < 0)).combine_chunks()
 
 
-def _all_null(schema: pa.Schema, size: int) -> pa.Table:
+def all_null(schema: pa.Schema, size: int) -> pa.Table:
+    """A table of `size` rows without a value."""
     return pa.Table.from_arrays([pa.nulls(size, field.type) for field in schema], schema=schema)

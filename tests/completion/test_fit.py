@@ -148,9 +148,10 @@ def test_too_few_trusted_pairs_are_nothing_to_learn_from(world, decoder, trusted
 
 def test_where_noise_is_undecided_nobody_is_trusted(world):
     sample, _, noise = world
-    undecided = replace(noise, diagnostics={**noise.diagnostics, "method": "none"})
+    assert noise.decided
+    assert not replace(noise, diagnostics={**noise.diagnostics, "method": "none"}).decided
     with pytest.raises(NothingToLearnError, match="could not tell right captions from wrong ones"):
-        fit_completion(sample, undecided, QUICK, 0)
+        fit_completion(replace(sample, decided=False), noise, QUICK, 0)
 
 
 def test_a_verdict_stands_in_the_place_of_a_model(model):

@@ -74,7 +74,9 @@ def joined(first, *others):
         text=np.concatenate([sample.text for sample in samples]),
         strata=None if first.strata is None else [value for sample in samples for value in sample.strata],
         row_ids=[
-            f"{number}/{name}" if number else name for number, sample in enumerate(samples) for name in sample.row_ids
+            f"{name} of {number}" if number else name
+            for number, sample in enumerate(samples)
+            for name in sample.row_ids
         ],
     )
 

@@ -102,7 +102,7 @@ def _epochs(
     batches = _batches(len(hints.rows), options.batch, generator)
     for _ in range(options.epochs):
         for places in islice(batches, steps):
-            loss = _batch_loss(heads, options.tau, training, hints, places)
+            loss = batch_loss(heads, options.tau, training, hints, places)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -117,7 +117,8 @@ def _batches(rows: int, most: int, generator: torch.Generator) -> Iterator[NDArr
             yield places.numpy()
 
 
-def _batch_loss(heads: Heads, tau: float, training: Embedded, hints: Hints, places: NDArray[np.int64]) -> Tensor:
+def batch_loss(heads: Heads, tau: float, training: Embedded, hints: Hints, places: NDArray[np.int64]) -> Tensor:
+    """NLIP's loss of some of the hinted rows; captions that are given one image are no negatives of it. A scalar."""
     rows = hints.rows[places]
     given = training.image_of[rows]
     image, text = heads(torch.from_numpy(training.image[given]), torch.from_numpy(training.text[rows]))

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from curate.bench.paper.adapter import HeadOptions, head_trainer
+from curate.bench.paper.adapter import HeadOptions, Heads, batch_loss, head_trainer
 from curate.bench.paper.retrieval import recalls
 from curate.bench.paper.training import Embedded, Hints
 from tests.noise.synthetic import unit
@@ -76,6 +77,16 @@ def test_rows_left_out_and_rows_smoothed_do_less_harm():
     smoothed = head_trainer(APART)(noisy, Hints(np.arange(len(wrong)), 0.9 * wrong.astype(np.float32)), dev, 0)
     assert total(raw, test) + 10 < total(smoothed, test)
     assert total(raw, test) + 30 < total(kept, test)
+
+
+def test_captions_of_one_image_are_no_negatives_of_each_other():
+    train = part(30, 0, joint=True)
+    heads = Heads(JOINT, 24, 24, torch.Generator())
+    hints = all_rows(train)
+    one_image, two_images = np.array([0, 1]), np.array([0, 2])
+    assert train.image_of[:3].tolist() == [0, 0, 1]
+    assert batch_loss(heads, 0.05, train, hints, one_image).item() == 0
+    assert batch_loss(heads, 0.05, train, hints, two_images).item() > 0
 
 
 def test_the_seed_alone_decides():
