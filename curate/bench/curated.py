@@ -11,9 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.bench.noise import Condition, Corpus
-from curate.columns import side_by_side
+from curate.columns import overlaid, side_by_side
 from curate.completion.decoders import Encode, embedded
-from curate.completion.fit import CompletionModel, CompletionOptions, CompletionSample, fit_completion
+from curate.completion.fit import CompletionOptions, CompletionSample, fit_completion
 from curate.completion.policy import CaptionColumns
 from curate.concepts.fit import ConceptOptions, ConceptSample, fit_concepts
 from curate.concepts.model import ConceptModel
@@ -24,10 +24,12 @@ from curate.errors import InputError, NothingToLearnError
 from curate.noise.fit import NoiseOptions, NoiseSample, fit_noise
 from curate.noise.grouping import NEAR_IMAGE_COSINE
 from curate.noise.model import NoiseModel
+from curate.noise.refine import RefineOptions, refine_noise
 from curate.noise.similarity import Bools, Floats, centred_unit_rows, unit_rows
-from curate.schema import Status
+from curate.schema import BELIEFS, Status
 from curate.stages.concepts import ConceptColumns, Concepts
 from curate.stages.noise import Noise, NoiseColumns
+from curate.stages.refine import Refine
 
 Rows: TypeAlias = NDArray[np.intp]
 
@@ -41,6 +43,7 @@ class Curation:
 
     Attributes:
         noise, concepts, completion: options of the fits.
+        refine: of the rounds of refinement; None: there are none.
         noise_columns, concept_columns, caption_columns: how the stages turn scores into columns.
         vocabulary: names that were given; None: they are mined.
         tokenizer: finds the nouns.
@@ -48,6 +51,7 @@ class Curation:
     """
 
     noise: NoiseOptions
+    refine: RefineOptions | None
     concepts: ConceptOptions
     completion: CompletionOptions
     noise_columns: NoiseColumns
@@ -194,23 +198,24 @@ def _lists(rows: Floats) -> pa.Array:
 
 
 def _annotated(given: _Given, curation: Curation, seed: int) -> pa.Table:
-    """The columns of the stages noise, concepts and caption beside those of the embed step."""
-    from curate.stages.caption import Caption, KeepCaptions
-
-    noise = fit_noise(
-        NoiseSample(given.image_sha256, given.captions, given.image, given.text, given.joint_space),
-        curation.noise,
-        seed,
-    )
-    table = given.table()
-    table = side_by_side(table, Noise(noise, curation.noise_columns)(table))
+    """The columns of the stages noise, refine, concepts and caption beside those of the embed step."""
+    noise, decided, table = _believed(given, curation, seed)
     concepts = _concepts(given, table["noise_prob"].to_numpy(), curation, seed)
     table = side_by_side(table, Concepts(concepts, curation.concept_columns)(table))
-    try:
-        completion = _completion(given, table, noise, curation, seed)
-    except NothingToLearnError:
-        return side_by_side(table, KeepCaptions()(table))
-    return side_by_side(table, Caption(completion, noise, curation.encode, curation.caption_columns)(table))
+    return side_by_side(table, _captions(given, table, noise, decided, curation, seed))
+
+
+def _believed(given: _Given, curation: Curation, seed: int) -> tuple[NoiseModel, bool, pa.Table]:
+    """The noise model, whether noise_prob means anything, and the columns of the stages noise and refine."""
+    sample = NoiseSample(given.image_sha256, given.captions, given.image, given.text, given.joint_space)
+    noise = fit_noise(sample, curation.noise, seed)
+    table = given.table()
+    table = side_by_side(table, Noise(noise, curation.noise_columns)(table))
+    if curation.refine is None:
+        return noise, noise.decided, table
+    refined = refine_noise(sample, noise, curation.noise, curation.refine, seed)
+    again = Refine(refined, curation.noise_columns)(table).select(BELIEFS)
+    return noise, refined.decided, overlaid(table, again)
 
 
 def _concepts(given: _Given, noise_prob: Floats, curation: Curation, seed: int) -> ConceptModel:
@@ -218,13 +223,22 @@ def _concepts(given: _Given, noise_prob: Floats, curation: Curation, seed: int) 
     return fit_concepts(sample, curation.vocabulary, curation.concepts, seed, curation.tokenizer, curation.encode)
 
 
-def _completion(given: _Given, table: pa.Table, noise: NoiseModel, curation: Curation, seed: int) -> CompletionModel:
+def _captions(
+    given: _Given, table: pa.Table, noise: NoiseModel, decided: bool, curation: Curation, seed: int
+) -> pa.Table:
+    """The columns of the caption stage; where there is nothing to learn captions from, all stay as they are."""
+    from curate.stages.caption import Caption, KeepCaptions
+
     named = [[(found["name"], found["score"]) for found in row or ()] for row in table["concepts"].to_pylist()]
     sample = CompletionSample(
         given.image_sha256, given.captions, given.image, given.text,
-        table["noise_prob"].to_numpy(), table["fold"].to_numpy(), named,
+        table["noise_prob"].to_numpy(), table["fold"].to_numpy(), named, decided,
     )  # fmt: skip
-    return fit_completion(sample, noise, curation.completion, seed)
+    try:
+        model = fit_completion(sample, noise, curation.completion, seed)
+    except NothingToLearnError:
+        return KeepCaptions()(table)
+    return Caption(model, noise, curation.encode, curation.caption_columns)(table)
 
 
 def _completed_text(given: _Given, completed: Sequence[str], encode: Encode) -> Floats:

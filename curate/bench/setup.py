@@ -18,6 +18,7 @@ from curate.plan import (
     given_vocabulary,
     noise_columns,
     noise_options,
+    refine_options,
 )
 from curate.stages.concepts import ConceptColumns
 
@@ -113,6 +114,7 @@ def downstream_bench(config: PipelineConfig, plan: Plan) -> DownstreamBench:
     caption = config.stages.caption or CaptionConfig.model_validate({})
     curation = Curation(
         noise=noise_options(noise),
+        refine=None if config.stages.refine is None else refine_options(noise, config.stages.refine),
         concepts=of_concepts.concepts,
         completion=_completion_options(caption),
         noise_columns=noise_columns(noise),

@@ -14,6 +14,8 @@ from curate.concepts.fit import ConceptOptions
 from curate.concepts.words import english_tokenizer
 from curate.corpora.pairs import Pair
 from curate.errors import InputError
+from curate.noise.heads import HeadOptions
+from curate.noise.refine import RefineOptions
 from curate.stages.concepts import ConceptColumns
 from curate.stages.noise import NoiseColumns
 from tests.completion.test_fit import COLOURS, QUICK, THINGS, encode
@@ -21,15 +23,16 @@ from tests.noise.synthetic import SMALL, corpus
 
 ROWS = 320
 CURATION = Curation(
-    SMALL,
-    ConceptOptions(),
-    QUICK,
-    NoiseColumns(),
-    ConceptColumns(),
-    CaptionColumns(),
-    None,
-    english_tokenizer(),
-    encode,
+    noise=SMALL,
+    refine=None,
+    concepts=ConceptOptions(),
+    completion=QUICK,
+    noise_columns=NoiseColumns(),
+    concept_columns=ConceptColumns(),
+    caption_columns=CaptionColumns(),
+    vocabulary=None,
+    tokenizer=english_tokenizer(),
+    encode=encode,
 )
 
 
@@ -118,3 +121,13 @@ def test_where_nothing_can_be_learned_captions_stay_as_they_are(pairs: Corpus):
     assert not part.changed.any()
     assert not part.p_use_synthetic.any()
     assert np.array_equal(part.completed_text, part.text)
+
+
+def test_refined_beliefs_take_the_place_of_the_first(pairs: Corpus, part: Curated):
+    rounds = RefineOptions(HeadOptions(epochs=3, batch=64, learning_rate=0.01), rounds=1)
+    train = draw_split(pairs, 0).train
+    refined = curated_part(pairs, train, Condition("random", 0.3, 0), replace(CURATION, refine=rounds))
+    assert not np.array_equal(refined.noise_prob, part.noise_prob)
+    assert refined.smoothing == pytest.approx(0.5 * refined.noise_prob)
+    assert (refined.noise_prob[refined.changed] >= 0.5).all()
+    assert refined.noise_prob[refined.mismatched].mean() > 0.6 > 0.3 > refined.noise_prob[~refined.mismatched].mean()
