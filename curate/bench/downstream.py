@@ -122,8 +122,6 @@ ABLATIONS: dict[str, Method] = {
 }
 METHODS: Mapping[str, Method] = {**REFERENCES, **RECIPES, **ABLATIONS}
 ABLATED = "ablations"
-ALL_SEEDS = "all_seeds"
-"""Subset of the records that say what the seeds of a rate say together."""
 
 
 def check_methods(names: Sequence[str]) -> list[str]:
@@ -284,7 +282,8 @@ def over_the_seeds(records: Sequence[Record]) -> Iterator[Record]:
 
     For every method the mean of R@sum, its `change_from_raw` in percent of raw's, and `gap_recovered` =
     (method - raw) / (oracle - raw), paired by seed; each also as METRIC_low and METRIC_high, the ends of its 95 %
-    interval. None where one seed says nothing, and for the gap where oracle is not significantly better than raw.
+    interval. None where one seed says nothing, where raw finds nothing that could change, and for the gap where oracle
+    is not significantly better than raw.
     """
     sums: dict[str, dict[int, float]] = {}
     for record in records:
@@ -292,20 +291,18 @@ def over_the_seeds(records: Sequence[Record]) -> Iterator[Record]:
             sums.setdefault(record["method"], {})[record["seed"]] = record["value"]
     raw, oracle = (list(sums[name].values()) for name in (RAW, ORACLE))
     gap = np.subtract(oracle, raw).tolist()
-    first = records[0]
+    first, usual = records[0], float(np.mean(raw))
     for method, by_seed in sums.items():
         values = list(by_seed.values())
         gain = np.subtract(values, raw)
-        estimates = {
+        estimates: dict[str, tuple[Estimate | None, str]] = {
             "recall_sum": (mean_estimate(values), "percent"),
-            "change_from_raw": (mean_estimate((100 * gain / raw).tolist()), "percent"),
+            "change_from_raw": (mean_estimate((100 * gain / usual).tolist()) if usual else None, "percent"),
             "gap_recovered": (ratio_estimate(gain.tolist(), gap), "share"),
         }
         for metric, (estimate, unit) in estimates.items():
             for name, value in _ends(metric, estimate).items():
-                yield _record(
-                    first["corpus"], first["kind"], first["rate"], None, method, ALL_SEEDS, name, value, unit
-                )
+                yield _record(first["corpus"], first["kind"], first["rate"], None, method, "all", name, value, unit)
 
 
 def _ends(metric: str, estimate: Estimate | None) -> dict[str, float | None]:

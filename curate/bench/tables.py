@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from curate.bench.downstream import ALL_SEEDS, RECIPES
 from curate.bench.noise import FREQUENCIES, OURS, Cell, Record, frequency_subset, over_seeds, verdicts
 from curate.bench.paper.retrieval import AT
 
@@ -155,16 +154,21 @@ def _kept_table(cells: _Cells, keys: Sequence[tuple[str, float, str]], ours: str
     return TextTable("share of the clean figures that is kept", heads, rows, marked, names=2)
 
 
-def downstream_tables(records: Sequence[Record]) -> list[TextTable]:
+def downstream_tables(records: Sequence[Record], ours: Collection[str]) -> list[TextTable]:
     """R@k of what each method trains, one table a rate; all rates together; what the methods trained on.
 
     R@k, R@sum and the change from raw are means over the seeds in percent; intervals are of 95 % over the seeds.
+
+    Args:
+        records: of `bench_downstream`.
+        ours: the methods whose rows are marked.
     """
     rates = list(dict.fromkeys(record["rate"] for record in records if record.get("metric") == "recall_sum"))
-    return [*(_recall_table(records, rate) for rate in rates), _gap_table(records), _annotation_table(records)]
+    tables = [_gap_table(records, ours), _annotation_table(records)]
+    return [*(_recall_table(records, rate, ours) for rate in rates), *(table for table in tables if table.rows)]
 
 
-def _recall_table(records: Sequence[Record], rate: float) -> TextTable:
+def _recall_table(records: Sequence[Record], rate: float, ours: Collection[str]) -> TextTable:
     columns = [
         (f"{way} R@{at}", over_seeds(records, f"{direction}_recall_at_{at}"))
         for direction, way in (("image_to_text", "i2t"), ("text_to_image", "t2i"))
@@ -173,13 +177,13 @@ def _recall_table(records: Sequence[Record], rate: float) -> TextTable:
     methods = [method for _, of, method in columns[0][1] if of == rate]
     rows = tuple((name, *(_in_percent(cells["random", rate, name]) for _, cells in columns)) for name in methods)
     heads = ("trained on", *(name for name, _ in columns))
-    return TextTable(f"retrieval, {_exchanged(rate)}", heads, rows, tuple(name in RECIPES for name in methods))
+    return TextTable(f"retrieval, {_exchanged(rate)}", heads, rows, tuple(name in ours for name in methods))
 
 
-def _gap_table(records: Sequence[Record]) -> TextTable:
+def _gap_table(records: Sequence[Record], ours: Collection[str]) -> TextTable:
     figures: dict[tuple[float, str], dict[str, float | None]] = {}
     for record in records:
-        if record.get("subset") == ALL_SEEDS:
+        if record.get("seed", 0) is None:
             figures.setdefault((record["rate"], record["method"]), {})[record["metric"]] = record["value"]
     rows = tuple(
         (
@@ -193,7 +197,7 @@ def _gap_table(records: Sequence[Record]) -> TextTable:
     )
     heads = ("exchanged", "trained on", "R@sum", "% from raw", "gap recovered")
     title = "all rates: sum of the six R@k, and the share of the gap raw -> oracle that is recovered"
-    return TextTable(title, heads, rows, tuple(method in RECIPES for _, method in figures), names=2)
+    return TextTable(title, heads, rows, tuple(method in ours for _, method in figures), names=2)
 
 
 def _annotation_table(records: Sequence[Record]) -> TextTable:

@@ -191,7 +191,7 @@ def downstream(
     quiet: Quiet = False,
 ) -> None:
     """Train a small model on the noisy corpus, on what curate makes of it, and on the truth; test on clean pairs."""
-    from curate.bench.downstream import bench_downstream, check_methods, downstream_environment
+    from curate.bench.downstream import RECIPES, bench_downstream, check_methods, downstream_environment
     from curate.bench.noise import conditions, environment
     from curate.bench.setup import bench_config, downstream_bench, parse_names, parse_rates
     from curate.bench.tables import downstream_tables
@@ -206,7 +206,7 @@ def downstream(
         _measured(
             downstream_environment(environment(corpus, plan.spec.model), bench),
             lambda told: bench_downstream(corpus, bench, cells, wanted, told),
-            downstream_tables,
+            lambda known: downstream_tables(known, RECIPES),
             console,
             json_file,
         )

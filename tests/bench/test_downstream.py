@@ -155,11 +155,9 @@ def test_records():
     assert found["ours", "caption_frequency_1", "recall_clean", 0] == found["ours", "all", "recall_clean", 0]
     assert found["ours", "caption_frequency_2_to_10", "recall_clean", 0] is None
     both = [found["kept", "all", "recall_sum", seed] for seed in (0, 1)]
-    assert found["kept", "all_seeds", "recall_sum", None] == pytest.approx(np.mean(both))
+    assert found["kept", "all", "recall_sum", None] == pytest.approx(np.mean(both))
     assert (
-        found["kept", "all_seeds", "recall_sum_low", None]
-        <= np.mean(both)
-        <= found["kept", "all_seeds", "recall_sum_high", None]
+        found["kept", "all", "recall_sum_low", None] <= np.mean(both) <= found["kept", "all", "recall_sum_high", None]
     )
 
 
@@ -202,7 +200,7 @@ def told_of_two_rates() -> list[dict]:
 
 
 def test_tables(told_of_two_rates: list[dict]):
-    clean, noisy, gaps, annotations = downstream_tables(told_of_two_rates)
+    clean, noisy, gaps, annotations = downstream_tables(told_of_two_rates, RECIPES)
     assert (clean.title, noisy.title) == ("retrieval, clean", "retrieval, 0.4 of the captions exchanged")
     assert dict(zip(noisy.heads, noisy.rows[0], strict=True))["t2i R@5"] == "44.2"
     assert [row[0] for row, ours in zip(noisy.rows, noisy.ours, strict=True) if ours] == [*RECIPES]
@@ -216,9 +214,21 @@ def test_tables(told_of_two_rates: list[dict]):
     )
 
 
+def test_what_was_measured_when_it_was_ended_is_shown(told_of_two_rates: list[dict]):
+    titles = [table.title for table in downstream_tables(told_of_two_rates[:8], RECIPES)]
+    assert titles == ["retrieval, clean"]
+    assert downstream_tables(told_of_two_rates[:2], RECIPES) == []
+
+
+def test_where_raw_finds_nothing_no_change_can_be_told(sums):
+    assert gap({**sums, RAW: [0.0, 0.0, 0.0]}, "kept") > 0
+    cells = [record(0.4, seed, method, "all", "recall_sum", 0.0) for method in METHODS for seed in range(2)]
+    assert {each["value"] for each in over_the_seeds(cells) if each["metric"] == "change_from_raw"} == {None}
+
+
 def test_tables_fit_a_terminal(told_of_two_rates: list[dict]):
     console = Console(width=100, file=io.StringIO())
-    for table in downstream_tables(told_of_two_rates):
+    for table in downstream_tables(told_of_two_rates, RECIPES):
         print_table(console, table)
     assert "\u2026" not in console.file.getvalue()
 
