@@ -21,6 +21,15 @@ def field_values(fields: pa.ChunkedArray, name: str) -> list[str | None]:
     return [next((field["value"] for field in row or () if field["name"] == name), None) for row in fields.to_pylist()]
 
 
+def overlaid(*tables: pa.Table) -> pa.Table:
+    """Like `side_by_side`, but a column of a later table takes the place of an earlier one of the same name."""
+    columns: dict[str, tuple[pa.Field, pa.ChunkedArray]] = {}
+    for table in tables:
+        columns |= {field.name: (field, column) for field, column in zip(table.schema, table.columns, strict=True)}
+    fields, arrays = zip(*columns.values(), strict=True)
+    return pa.Table.from_arrays(list(arrays), schema=pa.schema(fields))
+
+
 def side_by_side(*tables: pa.Table) -> pa.Table:
     """The columns of all tables, which have the same rows in the same order."""
     first = tables[0]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +13,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from curate.completion.policy import DecoderName
 from curate.concepts.fit import TEMPLATES
 from curate.concepts.fuse import Scorer
 from curate.errors import InputError
+from curate.models.weights import OFFLINE
+from curate.noise.heads import LossName
 from curate.noise.signals import SignalName
 from curate.schema import CONDITION_SCHEMA
 from curate.where import parse_where
@@ -162,6 +167,52 @@ class NoiseConfig(_Model):
         return self
 
 
+_TOWERS: dict[str, dict[str, int | float]] = {
+    "full": {"epochs": 1, "batch_size": 256, "learning_rate": 1e-5},
+    "lora": {"epochs": 1, "batch_size": 256, "learning_rate": 1e-4},
+}
+
+
+class RefineConfig(_Model):
+    """Rounds of learning from the trusted pairs and scoring all pairs again."""
+
+    trainable: Literal["heads", "lora", "full"] = Field(
+        "heads",
+        description="heads: linear heads on the frozen embeddings, one for each fold; full: the towers of an "
+        "open_clip model, with which the corpus is embedded again; lora: low-rank differences of their weights.",
+    )
+    loss: LossName = Field(
+        "nitc",
+        description="nitc: contrastive, smoothed by noise_prob (NLIP); npc: pairs by their weight, memory entries "
+        "beside (NPC); dsdmr: ranking with dynamic margins (DSDMR); infonce: plainly contrastive.",
+    )
+    rounds: int = Field(3, ge=1, le=20, description="Most rounds.")
+    settled: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        description="Rounds end when a smaller share of the pairs enters or leaves the trusted ones; 0: never early.",
+    )
+    trusted_below: float = Field(0.5, gt=0, le=1, description="Pairs with a lower noise_prob are learned from.")
+    epochs: int = Field(10, ge=1, le=1000, description="Passes over the trusted pairs in each round; of towers 1.")
+    batch_size: int = Field(
+        512, ge=2, le=65_536, description="Pairs that are contrasted with each other; with towers 256."
+    )
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Of Adam; full: 1e-5, lora: 1e-4.")
+    temperature: float = Field(
+        0.07, gt=0, description="What cosines are divided by; dsdmr has none, towers have their own."
+    )
+    lora_rank: int = Field(8, ge=1, le=1024, description="Rank of the differences that `lora` trains.")
+    checkpoint_steps: int = Field(200, ge=1, description="Steps between two checkpoints of towers in training.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_towers(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("trainable") in _TOWERS:
+            return {**_TOWERS[value["trainable"]], **value}
+        return value
+
+
 class ConceptsConfig(_Model):
     """What each image shows, in names of a vocabulary."""
 
@@ -201,6 +252,22 @@ class ConceptsConfig(_Model):
         return prompts
 
 
+class CocaConfig(_Model):
+    """A CoCa checkpoint that writes captions; it runs where the encoder runs."""
+
+    model: str = Field(
+        "coca_ViT-B-32", description="open_clip name of a CoCa model, or path of an open_clip JSON model config."
+    )
+    pretrained: str = Field(
+        "laion2b_s13b_b90k", description="open_clip tag, or path of a local checkpoint (.pt, .safetensors)."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: fp16 on a GPU, fp32 on a CPU."
+    )
+    concepts: int = Field(3, ge=0, le=20, description="Most concepts in the prompt that the caption continues.")
+    longest: int = Field(24, ge=1, le=60, description="Most tokens of a caption.")
+
+
 class CaptionConfig(_Model):
     """Completion: a caption written from the picture where the original is doubtful."""
 
@@ -209,10 +276,14 @@ class CaptionConfig(_Model):
         description="Which captions are doubtful: a condition on noise columns, caption and status. Pictures "
         "without a caption always get one.",
     )
-    decoder: Literal["default", "gru", "transformer", "beam", "sample", "consensus", "nearest"] = Field(
+    decoder: DecoderName = Field(
         "default",
         description="default: the best of written and neighbours' captions (minimum Bayes risk); gru, transformer: "
-        "written greedily; beam, sample; consensus, nearest: a neighbour's caption, no training.",
+        "written greedily; beam, sample; consensus, nearest: a neighbour's caption, no training; coca: written by "
+        "the checkpoint under `coca:`, no training.",
+    )
+    coca: CocaConfig = Field(
+        default_factory=lambda: CocaConfig(), description="Which checkpoint `decoder: coca` writes with."
     )
     mode: Literal["replace", "append", "both"] = Field(
         "replace",
@@ -249,12 +320,16 @@ class StagesConfig(_Model):
 
     embed: EmbedConfig = Field(default_factory=lambda: EmbedConfig(), description="Embed images and captions.")
     noise: NoiseConfig | None = Field(None, description="Signals, noise_prob and label of every pair.")
+    refine: RefineConfig | None = Field(
+        None, description="noise_prob made anew by rounds of learning from the trusted pairs; needs the stage noise."
+    )
     concepts: ConceptsConfig | None = Field(None, description="What each image shows, in names of a vocabulary.")
     caption: CaptionConfig | None = Field(
         None, description="A caption for pictures whose own is doubtful; needs the stages noise and concepts."
     )
 
 
+_NEEDED = {"refine": ("noise",), "caption": ("noise", "concepts")}
 STAGE_NAMES = tuple(StagesConfig.model_fields)
 
 
@@ -268,14 +343,31 @@ class PipelineConfig(_Model):
     stages: StagesConfig
 
     @model_validator(mode="after")
-    def _captions_have_what_they_need(self) -> PipelineConfig:
-        stages = self.stages
-        missing = [name for name in ("noise", "concepts") if getattr(stages, name) is None]
-        if stages.caption is not None and missing:
+    def _stages_have_what_they_need(self) -> PipelineConfig:
+        for stage, needed in _NEEDED.items():
+            missing = [name for name in needed if getattr(self.stages, name) is None]
+            if getattr(self.stages, stage) is not None and missing:
+                raise PydanticCustomError(
+                    "stage_missing",
+                    "{stage} needs the stage{s} {missing} before it",
+                    {
+                        "stage": stage,
+                        "missing": " and ".join(missing),
+                        "s": "s" * (len(missing) - 1),
+                        "at": ("stages", stage),
+                    },
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _towers_can_be_trained(self) -> PipelineConfig:
+        refine = self.stages.refine
+        if refine is not None and refine.trainable != "heads" and self.encoder.model == OFFLINE:
             raise PydanticCustomError(
-                "stage_missing",
-                "caption needs the stage{s} {missing} before it",
-                {"missing": " and ".join(missing), "s": "s" * (len(missing) - 1), "at": ("stages", "caption")},
+                "not_trainable",
+                "{trainable} trains an open_clip model, and encoder.model is offline. Set trainable: heads, or name "
+                "an open_clip model under encoder:",
+                {"trainable": refine.trainable, "at": ("stages", "refine", "trainable")},
             )
         return self
 
@@ -289,6 +381,29 @@ class PipelineConfig(_Model):
         return self
 
 
+@dataclass(frozen=True)
+class ReadConfig:
+    """What was read of a pipeline file: where its keys stand, its mistakes, and what it says beside them.
+
+    Attributes:
+        name: of the file.
+        lines: "file:line" of every key that is given; stages by name.
+        problems: one line per mistake: file, line, key, what to write instead; in the order of the lines.
+        wrong: paths of the keys they are about, where they are about one.
+        config: the pipeline without the wrong keys; None: nothing is left that could run.
+    """
+
+    name: str
+    lines: Lines
+    problems: tuple[str, ...]
+    wrong: tuple[YamlPath, ...]
+    config: PipelineConfig | None
+
+    def where(self, *path: str | int) -> str:
+        """The place of a key, "file:line", or of what encloses it where it is not given."""
+        return _where(path, self.name, self.lines)
+
+
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> PipelineConfig:
     """Read a pipeline file.
 
@@ -299,6 +414,20 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> PipelineConf
     Raises:
         InputError: with one line per mistake: file, line, key, what to write instead.
     """
+    return _without_mistakes(read_config(path, overrides))
+
+
+def parse_config(text: str, name: str, overrides: Sequence[str] = ()) -> PipelineConfig:
+    """Like `load_config`, from the text of the file; `name` stands in error messages."""
+    return _without_mistakes(_read(text, name, overrides))
+
+
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> ReadConfig:
+    """Like `load_config`, with mistakes in keys and values listed instead of raised.
+
+    Raises:
+        InputError: there is no such file, or it is no YAML.
+    """
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")
@@ -308,31 +437,88 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> PipelineConf
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read as a UTF-8 text file: {error}") from None
-    return parse_config(text, str(file), overrides)
+    return _read(text, str(file), overrides)
 
 
-def parse_config(text: str, name: str, overrides: Sequence[str] = ()) -> PipelineConfig:
-    """Like `load_config`, from the text of the file; `name` stands in error messages."""
-    raw, lines = _parse_yaml(text, name)
+def _without_mistakes(read: ReadConfig) -> PipelineConfig:
+    if read.problems or read.config is None:
+        raise InputError("\n".join(read.problems))
+    return read.config
+
+
+def _read(text: str, name: str, overrides: Sequence[str]) -> ReadConfig:
     problems: list[str] = []
-    raw = _stages_by_name(raw, name, lines, problems)
+    raw, lines = _parse_yaml(text, name, problems)
+    raw = _stages_by_name(raw, lines, problems)
     for override in overrides:
-        _apply_override(raw, lines, override)
-    if problems:
-        raise InputError("\n".join(problems))
+        _apply_override(raw, lines, override, problems)
+    config, details = _validated(raw)
+    told = bool(problems)
+    problems += [_explain(each, name, lines) for each in _one_each(details, lines) if not (told and _follows(each))]
+    wrong = tuple(tuple(detail["loc"]) for detail in details)
+    if details:
+        config, _ = _validated(_leave_out(raw, wrong))
+    return ReadConfig(name, lines, tuple(in_order(problems)), wrong, config)
+
+
+def _validated(raw: dict[str, Any]) -> tuple[PipelineConfig | None, list[ErrorDetails]]:
     try:
-        return PipelineConfig.model_validate(raw)
+        return PipelineConfig.model_validate(raw), []
     except ValidationError as error:
-        raise InputError("\n".join(_explain(detail, name, lines) for detail in error.errors())) from None
+        return None, error.errors()
+
+
+def _leave_out(raw: Any, wrong: Sequence[YamlPath]) -> Any:
+    """A copy of nested mappings without the values at these paths."""
+    if not isinstance(raw, dict):
+        return raw
+    return {
+        key: _leave_out(value, [path[1:] for path in wrong if path[:1] == (key,)])
+        for key, value in raw.items()
+        if not any(path == (key,) or (path[:1] == (key,) and not isinstance(value, dict)) for path in wrong)
+    }
+
+
+def _one_each(details: Sequence[ErrorDetails], lines: Lines) -> Iterator[ErrorDetails]:
+    """One error a mistake: where a key may be of several kinds, pydantic complains once for each."""
+    of_key: dict[YamlPath, list[ErrorDetails]] = {}
+    for detail in details:
+        of_key.setdefault(_known_key(detail, lines), []).append(detail)
+    for errors in of_key.values():
+        # The kind that was meant is the one in which the mistake lies deepest.
+        deepest = max(len(error["loc"]) for error in errors)
+        meant = [error for error in errors if len(error["loc"]) == deepest]
+        if len(meant) > 1 and not isinstance(meant[0]["loc"][-1], int):
+            kinds = " or ".join(error["msg"].removeprefix("Input should be ") for error in meant)
+            meant = [{**meant[0], "msg": f"Input should be {kinds}"}]
+        yield from meant
+
+
+def in_order(problems: Sequence[str]) -> list[str]:
+    """Messages that begin with "file:line:" in the order of the lines; others come first."""
+    return sorted(problems, key=lambda problem: int(found[1]) if (found := _LINE.match(problem)) else 0)
+
+
+_LINE = re.compile(r".*?:(\d+): ")
+
+
+def _follows(detail: ErrorDetails) -> bool:
+    """Whether a mistake may be nothing but the consequence of one that was told already."""
+    of_stages = tuple(detail["loc"]) == ("stages",)
+    return of_stages or detail["type"] in ("invalid_key", "not_kept", "not_trainable", "stage_missing")
 
 
 Lines = dict[YamlPath, str]
+_DEEPEST = 20
+_MOST_KEYS = 100_000
 
 
-def _parse_yaml(text: str, name: str) -> tuple[dict[str, Any], Lines]:
+def _parse_yaml(text: str, name: str, problems: list[str]) -> tuple[dict[str, Any], Lines]:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
+    except RecursionError:
+        raise InputError(f"{name}: nested too deeply; a pipeline has keys, sections and lists") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{name}:{mark.line + 1}" if mark else name
@@ -342,30 +528,34 @@ def _parse_yaml(text: str, name: str) -> tuple[dict[str, Any], Lines]:
     if not isinstance(raw, dict):
         raise InputError(f"{name}:1: a pipeline is a mapping with the keys input, output and stages")
     lines: Lines = {}
-    _collect_lines(node, (), name, lines)
+    _collect_lines(node, (), name, lines, problems)
     return raw, lines
 
 
-def _collect_lines(node: yaml.Node | None, path: YamlPath, name: str, lines: Lines) -> None:
+def _collect_lines(node: yaml.Node | None, path: YamlPath, name: str, lines: Lines, problems: list[str]) -> None:
     if node is None:
         return
     lines.setdefault(path, f"{name}:{node.start_mark.line + 1}")
+    # Aliases may repeat without end.
+    if len(path) > _DEEPEST or len(lines) > _MOST_KEYS:
+        raise InputError(f"{lines[path]}: nested too deeply or too much; a pipeline has keys, sections and lists")
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             where = f"{name}:{key.start_mark.line + 1}"
             if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
-                raise InputError(f"{where}: keys must be plain words")
+                problems.append(f"{where}: keys must be plain words")
+                continue
             inner = (*path, key.value)
             if inner in lines:
-                raise InputError(f"{where}: '{key.value}' is given twice")
+                problems.append(f"{where}: '{key.value}' is given twice; leave one out")
             lines[inner] = where
-            _collect_lines(value, inner, name, lines)
+            _collect_lines(value, inner, name, lines, problems)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            _collect_lines(value, (*path, index), name, lines)
+            _collect_lines(value, (*path, index), name, lines, problems)
 
 
-def _stages_by_name(raw: dict[str, Any], name: str, lines: Lines, problems: list[str]) -> dict[str, Any]:
+def _stages_by_name(raw: dict[str, Any], lines: Lines, problems: list[str]) -> dict[str, Any]:
     """Turn the list of stages into a mapping, and the lines with it, so that the model and --set can name a stage."""
     stages = raw.get("stages")
     if not isinstance(stages, list):
@@ -376,7 +566,7 @@ def _stages_by_name(raw: dict[str, Any], name: str, lines: Lines, problems: list
     for index, entry in enumerate(stages):
         where = lines[("stages", index)]
         if isinstance(entry, dict) and len(entry) == 1:
-            stage, options = next(iter(entry.items()))
+            (stage, options), *_ = ((str(key), value) for key, value in entry.items())
         elif isinstance(entry, str):
             stage, options = entry, {}
         else:
@@ -403,40 +593,66 @@ def _stages_by_name(raw: dict[str, Any], name: str, lines: Lines, problems: list
     return {**raw, "stages": named}
 
 
-def _apply_override(raw: dict[str, Any], lines: Lines, override: str) -> None:
+def _apply_override(raw: dict[str, Any], lines: Lines, override: str, problems: list[str]) -> None:
     path, equals, value = override.partition("=")
     keys = path.split(".")
     if not equals or not all(keys):
-        raise InputError(f"--set {override}: must look like encoder.batch_size=32")
+        problems.append(f"--set {override}: must look like encoder.batch_size=32")
+        return
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise InputError(f"--set {override}: the value is not valid YAML") from None
+    except (yaml.YAMLError, RecursionError):
+        problems.append(f"--set {override}: the value is not valid YAML")
+        return
     target: Any = raw
     for key in keys[:-1]:
         target = target.setdefault(key, {})
         if not isinstance(target, dict):
-            raise InputError(f"--set {override}: '{key}' has no keys below it")
+            problems.append(f"--set {override}: '{key}' has no keys below it")
+            return
     target[keys[-1]] = parsed
     lines[tuple(keys)] = f"--set {override}"
 
 
 def _explain(detail: ErrorDetails, name: str, lines: Lines) -> str:
-    # A mistake that two sections make together has no place of its own: its error says where to look.
-    path: YamlPath = tuple(detail["loc"]) or detail.get("ctx", {}).get("at", ())
-    where = next((lines[path[:end]] for end in range(len(path), -1, -1) if path[:end] in lines), name)
-    # pydantic names the branch of a union behind the key ("str", "list[str]"): keep what the file has.
-    known = path
-    while len(known) > 1 and known not in lines and detail["type"] != "missing":
-        known = known[:-1]
-    dotted = ".".join(str(key) for key in known)
+    path = _path_of(detail)
+    where = _where(path, name, lines)
+    dotted = ".".join(str(key) for key in _known_key(detail, lines))
     if detail["type"] == "extra_forbidden":
         return f"{where}: {dotted}: unknown key{_did_you_mean(str(path[-1]), _keys_beside(path))}"
     if detail["type"] == "missing":
-        return f"{where}: {dotted}: is missing"
-    if detail["type"] in ("value_error", "not_kept", "stage_missing"):
+        return f"{where}: {dotted}: is missing; write such as `{_SUCH_AS[dotted]}`"
+    if detail["type"] in ("model_type", "dict_type"):
+        keys = ", ".join(_keys_beside((*path, "")))
+        return f"{where}: {dotted}: must be a section with keys, but is {detail['input']!r}; the keys are {keys}"
+    if detail["type"] in ("value_error", "not_kept", "not_trainable", "stage_missing"):
         return f"{where}: {dotted}: {detail['msg'].removeprefix('Value error, ')}"
     return f"{where}: {dotted}: {_lower_first(detail['msg'])}, but is {detail['input']!r}"
+
+
+def _path_of(detail: ErrorDetails) -> YamlPath:
+    """A mistake that two sections make together has no place of its own: its error says where to look."""
+    return tuple(detail["loc"]) or detail.get("ctx", {}).get("at", ())
+
+
+def _known_key(detail: ErrorDetails, lines: Lines) -> YamlPath:
+    """The key as the file has it: pydantic names the branch of a union behind it ("str", "list[str]")."""
+    known = _path_of(detail)
+    while len(known) > 1 and known not in lines and detail["type"] != "missing":
+        known = known[:-1]
+    return known
+
+
+_SUCH_AS = {
+    "input": 'input: {path: "data/*.tar"}',
+    "input.path": 'path: "data/*.tar"',
+    "output": "output: runs/mine",
+    "stages": "stages: [embed, noise]",
+}
+
+
+def _where(path: YamlPath, name: str, lines: Lines) -> str:
+    return next((lines[path[:end]] for end in range(len(path), -1, -1) if path[:end] in lines), name)
 
 
 def _keys_beside(path: YamlPath) -> tuple[str, ...]:

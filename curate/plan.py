@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from curate.completion.policy import CAPTION_VERSION, CaptionColumns, DecoderName, Policy
 from curate.concepts.fit import ConceptOptions
+from curate.concepts.model import EXACT_NAMES
 from curate.concepts.vocabulary import Vocabulary, read_vocabulary
-from curate.config import CaptionConfig, ConceptsConfig, NoiseConfig, PipelineConfig
+from curate.config import CaptionConfig, CocaConfig, ConceptsConfig, NoiseConfig, PipelineConfig, RefineConfig
 from curate.errors import InputError
 from curate.manifest import Indexer, Manifest, ManifestChange, update_manifest
+from curate.models.coca import CocaOptions, resolve_coca
 from curate.models.encoder import EncoderOptions, EncoderSpec, resolve_encoder
+from curate.models.finetune_options import FinetuneOptions
+from curate.models.numerics import ModelSpec
 from curate.noise.fit import NoiseOptions
+from curate.noise.heads import HeadOptions
+from curate.noise.refine import RefineOptions
 from curate.noise.signals import evidence_of
 from curate.schema import SCHEMA_VERSION
 from curate.sources import open_source
@@ -27,30 +33,45 @@ from curate.stages.concepts import ConceptColumns, Concepts
 from curate.stages.decode import Decode, DecodeOptions
 from curate.stages.embed import Embed
 from curate.stages.noise import Noise, NoiseColumns
+from curate.stages.refine import Refine
 from curate.steps import (
     AnnotateWork,
     CaptionWork,
+    CocaWork,
     ConceptsWork,
     EmbedWork,
     NoiseWork,
     PartTask,
     PartWork,
+    RefinedEmbedWork,
+    RefinedTowersWork,
+    RefineWork,
+    artifact_folder,
+    is_settled,
     read_artifact_facts,
 )
 from curate.store import DoneIndex, RunStore, fingerprint
+from curate.training import WEIGHTS_FILE, TrainWork
 
 ENCODER_FILE = "_state/encoder.json"
+COCA_FILE = "_state/coca.json"
 # Raise it when annotation files would differ for the same columns of the steps before.
-ANNOTATE_VERSION = 4
+ANNOTATE_VERSION = 5
 # Raise it when the same sample would give another noise model.
-NOISE_FIT_VERSION = 5
+NOISE_FIT_VERSION = 6
+# Raise it when the same sample and noise model would give other rounds of refinement.
+REFINE_FIT_VERSION = 1
 # Raise it when the same sample would give another concept model.
-CONCEPTS_FIT_VERSION = 1
+CONCEPTS_FIT_VERSION = 2
 # Raise it when the same sample would give another captioner.
-CAPTION_FIT_VERSION = 2
+CAPTION_FIT_VERSION = 3
 # Raise it when the same pairs would be marked otherwise.
 DUPLICATES_VERSION = 1
+# Raise it when the same training would leave other weights.
+TRAIN_VERSION = 1
+EMBED = "embed"
 NOISE_FIT = "noise"
+REFINE_FIT = "refine"
 CONCEPTS_FIT = "concepts"
 CAPTION_FIT = "caption"
 DUPLICATES = "duplicates"
@@ -67,6 +88,7 @@ class RowStep:
         facts: provenance for the files' schema metadata.
         done: numbers of the parts whose file is there with the wanted fingerprint.
         fit: name of the fit that must be complete before.
+        round: the training whose round of refinement it belongs to; its columns are in no annotation.
     """
 
     name: str
@@ -75,6 +97,7 @@ class RowStep:
     facts: dict[str, Any]
     done: frozenset[int]
     fit: str | None = None
+    round: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,10 +107,27 @@ class NoiseFitWork:
     Attributes:
         options: of the fit.
         by: kept field whose values are strata.
+        embed: the step whose embeddings count.
+        joint_space: whether its towers were trained together.
     """
 
     options: NoiseOptions
     by: str | None
+    embed: str
+    joint_space: bool
+
+
+@dataclass(frozen=True)
+class RefineFitWork:
+    """How the rounds of refinement go.
+
+    Attributes:
+        noise: how the model that they go on from was fitted.
+        options: of the rounds.
+    """
+
+    noise: NoiseFitWork
+    options: RefineOptions
 
 
 @dataclass(frozen=True)
@@ -97,12 +137,12 @@ class ConceptsFitWork:
     Attributes:
         options: of the fit.
         vocabulary: names that were given; None: they are mined.
-        noise: whether pairs are weighted by what the noise step says of them.
+        believed: the step whose noise_prob weighs pairs, noise or refine; None: there is none.
     """
 
     options: ConceptOptions
     vocabulary: Vocabulary | None
-    noise: bool
+    believed: str | None
 
 
 @dataclass(frozen=True)
@@ -113,14 +153,16 @@ class CaptionFitWork:
         decoder: what is to write.
         trusted_below: pairs with a lower noise_prob are learned from.
         accept_quantile: of their agreement, which an accepted caption reaches.
+        believed: the step whose noise_prob counts, noise or refine.
     """
 
     decoder: DecoderName
     trusted_below: float
     accept_quantile: float
+    believed: str
 
 
-FitWork: TypeAlias = NoiseFitWork | ConceptsFitWork | CaptionFitWork
+FitWork: TypeAlias = NoiseFitWork | RefineFitWork | ConceptsFitWork | CaptionFitWork
 
 
 @dataclass(frozen=True)
@@ -135,6 +177,7 @@ class FitStep:
         done: whether they are there.
         fitted: provenance: options, bound of the sample and seed, of the run that fitted them.
         taken_from: run directory that already holds them; None: they are fitted here.
+        round: the training whose round of refinement it belongs to.
     """
 
     name: str
@@ -144,6 +187,30 @@ class FitStep:
     done: bool
     fitted: dict[str, Any]
     taken_from: str | None = None
+    round: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """A step that trains the towers on the trusted pairs and leaves their weights, unless labels have settled.
+
+    Attributes:
+        name: name of the artifacts' folder.
+        work: the training.
+        fingerprint: the wanted fingerprint of the artifacts.
+        done: whether they are there.
+        before: the training of the round before; None: this is the first.
+        compared: noise steps of the two rounds before, whose noise_prob says whether labels have settled.
+        settled: smallest share of pairs that must have entered or left the trusted ones.
+    """
+
+    name: str
+    work: TrainWork
+    fingerprint: str
+    done: bool
+    before: str | None
+    compared: tuple[str, str] | None
+    settled: float
 
 
 @dataclass(frozen=True)
@@ -167,7 +234,7 @@ class DuplicatesStep:
     seed: int
 
 
-Step: TypeAlias = RowStep | FitStep | DuplicatesStep
+Step: TypeAlias = RowStep | FitStep | TrainStep | DuplicatesStep
 
 
 @dataclass(frozen=True)
@@ -196,6 +263,12 @@ class Plan:
             for number, part in self.manifest.parts.items()
             if number not in step.done
         ]
+
+
+_NO_TOWERS_FROM = (
+    "--fits-from: weights that refinement trained are not taken from another run. Name them as the encoder instead, "
+    "encoder.pretrained: RUN/artifacts/refine-1/weights.safetensors, and leave out the stage refine."
+)
 
 
 def output_url(config: PipelineConfig, limit: int | None) -> str:
@@ -266,20 +339,40 @@ def encoder_options(config: PipelineConfig) -> EncoderOptions:
 
 
 def _encoder_spec(config: PipelineConfig, store: RunStore) -> EncoderSpec:
-    """The encoder as resolved by an earlier run if nothing about it changed: resolving may load the model."""
-    asked = {"options": config.encoder.model_dump(), "files": _file_stamps(config)}
-    known = store.read_json(ENCODER_FILE)
+    asked, options = config.encoder, encoder_options(config)
+    return _remembered(store, ENCODER_FILE, EncoderSpec, asked.model_dump(), lambda: resolve_encoder(options))
+
+
+def coca_options(coca: CocaConfig) -> CocaOptions:
+    """The checkpoint's options as the library takes them."""
+    return CocaOptions(**coca.model_dump())
+
+
+def _coca_spec(coca: CocaConfig, store: RunStore, device: str) -> ModelSpec:
+    asked, options = {**coca.model_dump(), "device": device}, coca_options(coca)
+    return _remembered(store, COCA_FILE, ModelSpec, asked, lambda: resolve_coca(options, device))
+
+
+_Spec = TypeVar("_Spec", bound=ModelSpec)
+
+
+def _remembered(
+    store: RunStore, file: str, kind: type[_Spec], options: dict[str, Any], resolve: Callable[[], _Spec]
+) -> _Spec:
+    """The spec as an earlier run resolved it if nothing about it changed: resolving may load the model."""
+    asked = {"options": options, "files": _file_stamps(options["model"], options["pretrained"])}
+    known = store.read_json(file)
     if known is not None and known["asked"] == asked:
-        spec = EncoderSpec.from_json(known["spec"])
+        spec = kind.from_json(known["spec"])
         if all(version(name) == found for name, found in spec.libraries.items()):
             return spec
-    spec = resolve_encoder(encoder_options(config))
-    store.write_json(ENCODER_FILE, {"asked": asked, "spec": spec.to_json()})
+    spec = resolve()
+    store.write_json(file, {"asked": asked, "spec": spec.to_json()})
     return spec
 
 
-def _file_stamps(config: PipelineConfig) -> list[str]:
-    files = [Path(name) for name in (config.encoder.model, config.encoder.pretrained) if name]
+def _file_stamps(*names: str | None) -> list[str]:
+    files = [Path(name) for name in names if name]
     return [f"{file.stat().st_size}-{file.stat().st_mtime_ns}" for file in files if file.is_file()]
 
 
@@ -294,6 +387,7 @@ def _steps(
 ) -> tuple[Step, ...]:
     embed = _embed_step(config, source, spec, manifest, done)
     noise_fit: FitStep | None = None
+    refined: list[str] = []
     steps: list[Step] = [embed]
     if config.stages.noise is not None:
         noise_fit = (
@@ -301,47 +395,64 @@ def _steps(
             if fits_from is None
             else _noise_fit_from(fits_from, config.stages.noise, spec, store)
         )
-        steps += [
-            noise_fit,
-            _noise_step(config.stages.noise, store, embed, noise_fit, done),
-            _duplicates_step(config.seed, embed, noise_fit, done),
-        ]
+        noise = _noise_step(config.stages.noise, store, embed, noise_fit, done)
+        steps += [noise_fit, noise, _duplicates_step(config.seed, embed, noise_fit, done)]
+        if config.stages.refine is not None and config.stages.refine.trainable != "heads":
+            if fits_from is not None:
+                raise InputError(_NO_TOWERS_FROM)
+            rounds = _tower_rounds(config, source, spec, manifest, store, embed, noise, done)
+            refined = [step.fingerprint for step in rounds if isinstance(step, TrainStep)]
+            steps += rounds
+        elif config.stages.refine is not None:
+            refine_fit = (
+                _refine_fit(config, config.stages.noise, config.stages.refine, spec, store, noise_fit)
+                if fits_from is None
+                else _refine_fit_from(fits_from, config.stages.noise, config.stages.refine, spec, store, noise_fit)
+            )
+            refined = [refine_fit.fingerprint]
+            steps += [refine_fit, _refine_step(config.stages.noise, store, noise, refine_fit, done)]
     if config.stages.concepts is not None:
         fit = (
-            _concepts_fit(config, config.stages.concepts, spec, store, embed, noise_fit)
+            _concepts_fit(config, config.stages.concepts, spec, store, embed, _beliefs(config, noise_fit, refined))
             if fits_from is None
             else _concepts_fit_from(fits_from, config, config.stages.concepts, spec, store)
         )
         concepts = _concepts_step(config.stages.concepts, store, embed, fit, done)
         steps += [fit, concepts]
         if config.stages.caption is not None and noise_fit is not None:
-            noise = next(step for step in steps if isinstance(step, RowStep) and step.name == "noise")
+            before = tuple(each for each in _annotating(steps) if isinstance(each, RowStep) and each is not embed)
+            beliefs = _beliefs(config, noise_fit, refined)
             steps += _caption_steps(
-                config, config.stages.caption, spec, store, (noise, concepts), noise_fit, done, fits_from
+                config, config.stages.caption, source, spec, store, before, beliefs, done, fits_from
             )
-    columns = [step for step in steps if not isinstance(step, FitStep)]
-    return (*steps, _annotate_step(store, columns, embed, done))
+    return (*steps, _annotate_step(store, _annotating(steps), embed, done))
+
+
+def _annotating(steps: Sequence[Step]) -> list[RowStep | DuplicatesStep]:
+    """The steps whose columns annotations may have: none of those within a round."""
+    kinds = [step for step in steps if isinstance(step, RowStep | DuplicatesStep)]
+    return [step for step in kinds if isinstance(step, DuplicatesStep) or step.round is None]
 
 
 def _row_step(
-    name: str, work: PartWork, identity: dict[int, Any], facts: dict[str, Any], done: DoneIndex, fit: str | None = None
+    name: str,
+    work: PartWork,
+    identity: dict[int, Any],
+    facts: dict[str, Any],
+    done: DoneIndex,
+    fit: str | None = None,
+    training: str | None = None,
 ) -> RowStep:
     common = {"step": name, "schema_version": SCHEMA_VERSION, **facts}
     wanted = {number: fingerprint({**common, "from": value}) for number, value in identity.items()}
     finished = frozenset(number for number, value in wanted.items() if done.fingerprint(name, number) == value)
-    return RowStep(name, work, wanted, common, finished, fit)
+    return RowStep(name, work, wanted, common, finished, fit, training)
 
 
 def _embed_step(
     config: PipelineConfig, source: Source, spec: EncoderSpec, manifest: Manifest, done: DoneIndex
 ) -> RowStep:
-    decode = DecodeOptions(
-        size=spec.image_size,
-        resize_mode=spec.resize_mode,
-        interpolation=spec.interpolation,
-        max_pixels=config.input.max_image_pixels,
-        fill_color=spec.fill_color,
-    )
+    decode = _decode_options(config, spec)
     facts: dict[str, Any] = {
         "encoder": spec.to_json(),
         "decode": {"mode": "exact", "max_image_pixels": decode.max_pixels},
@@ -354,8 +465,25 @@ def _embed_step(
     return _row_step("embed", work, identity, facts, done)
 
 
+def _decode_options(config: PipelineConfig, spec: ModelSpec) -> DecodeOptions:
+    """Pictures as a model takes them."""
+    return DecodeOptions(
+        size=spec.image_size,
+        resize_mode=spec.resize_mode,
+        interpolation=spec.interpolation,
+        max_pixels=config.input.max_image_pixels,
+        fill_color=spec.fill_color,
+    )
+
+
 def _noise_fit(
-    config: PipelineConfig, noise: NoiseConfig, spec: EncoderSpec, store: RunStore, embed: RowStep
+    config: PipelineConfig,
+    noise: NoiseConfig,
+    spec: EncoderSpec,
+    store: RunStore,
+    embed: RowStep,
+    name: str = NOISE_FIT,
+    training: str | None = None,
 ) -> FitStep:
     options = noise_options(noise)
     evidence_of(options.signals, spec.joint_space)
@@ -373,8 +501,8 @@ def _noise_fit(
         }
     )
     fitted = {**dataclasses.asdict(options), "fit_rows": noise.fit_rows, "by": noise.mixture.by, "seed": config.seed}
-    work = NoiseFitWork(options, noise.mixture.by)
-    return FitStep(NOISE_FIT, work, noise.fit_rows, wanted, _is_fitted(store, NOISE_FIT, wanted), fitted)
+    work = NoiseFitWork(options, noise.mixture.by, embed.name, spec.joint_space)
+    return FitStep(name, work, noise.fit_rows, wanted, _is_fitted(store, name, wanted), fitted, round=training)
 
 
 def noise_options(noise: NoiseConfig) -> NoiseOptions:
@@ -417,7 +545,7 @@ def _fit_from(run: str, name: str, work: FitWork, fit_rows: int, spec: EncoderSp
 
 
 def _noise_fit_from(run: str, noise: NoiseConfig, spec: EncoderSpec, store: RunStore) -> FitStep:
-    work = NoiseFitWork(noise_options(noise), noise.mixture.by)
+    work = NoiseFitWork(noise_options(noise), noise.mixture.by, EMBED, spec.joint_space)
     fit = _fit_from(run, NOISE_FIT, work, noise.fit_rows, spec, store)
     by = fit.fitted.get("by")
     if by != noise.mixture.by:
@@ -428,13 +556,210 @@ def _noise_fit_from(run: str, noise: NoiseConfig, spec: EncoderSpec, store: RunS
     return fit
 
 
+def _refine_fit(
+    config: PipelineConfig,
+    noise: NoiseConfig,
+    refine: RefineConfig,
+    spec: EncoderSpec,
+    store: RunStore,
+    noise_fit: FitStep,
+) -> FitStep:
+    """Fit on the pairs that the noise model was fitted on."""
+    work = _refine_work(noise, refine, spec)
+    fitted = {**dataclasses.asdict(work.options), "noise_fit": noise_fit.fingerprint, "seed": config.seed}
+    wanted = fingerprint(
+        {
+            "fit": REFINE_FIT,
+            "version": REFINE_FIT_VERSION,
+            "fitted": fitted,
+            "libraries": {name: version(name) for name in ("numpy", "scikit-learn", "torch")},
+        }
+    )
+    return FitStep(REFINE_FIT, work, noise.fit_rows, wanted, _is_fitted(store, REFINE_FIT, wanted), fitted)
+
+
+def _refine_work(noise: NoiseConfig, refine: RefineConfig, spec: EncoderSpec) -> RefineFitWork:
+    fitted = NoiseFitWork(noise_options(noise), noise.mixture.by, EMBED, spec.joint_space)
+    return RefineFitWork(fitted, refine_options(noise, refine))
+
+
+def refine_options(noise: NoiseConfig, refine: RefineConfig) -> RefineOptions:
+    """The rounds' options as the library takes them; scales of the losses are those of the columns for trainers."""
+    heads = HeadOptions(
+        loss=refine.loss,
+        epochs=refine.epochs,
+        batch=refine.batch_size,
+        learning_rate=refine.learning_rate,
+        temperature=refine.temperature,
+        smoothing=noise.smoothing,
+        margin_image=noise.margin_image,
+        margin_text=noise.margin_text,
+    )
+    return RefineOptions(heads, refine.rounds, refine.settled, refine.trusted_below)
+
+
+def _refine_fit_from(
+    run: str, noise: NoiseConfig, refine: RefineConfig, spec: EncoderSpec, store: RunStore, noise_fit: FitStep
+) -> FitStep:
+    fit = _fit_from(run, REFINE_FIT, _refine_work(noise, refine, spec), noise.fit_rows, spec, store)
+    if fit.fitted.get("noise_fit") != noise_fit.fingerprint:
+        raise InputError(f"--fits-from {run}: its refine fit is older than its noise fit. Let that run finish first.")
+    return fit
+
+
+def _tower_rounds(
+    config: PipelineConfig,
+    source: Source,
+    spec: EncoderSpec,
+    manifest: Manifest,
+    store: RunStore,
+    embed: RowStep,
+    noise: RowStep,
+    done: DoneIndex,
+) -> list[Step]:
+    """Every round: train the towers, embed the corpus again, fit and score again; at the end what is believed now.
+
+    Rounds are planned all; a training that finds labels settled is not done, nor is the rest of its round.
+    """
+    refine, of_noise = config.stages.refine, config.stages.noise
+    assert refine is not None
+    assert of_noise is not None
+    joint = dataclasses.replace(spec, joint_space=True)
+    steps: list[Step] = []
+    trainings: list[TrainStep] = []
+    scored = [noise]
+    for number in range(1, refine.rounds + 1):
+        name = f"{REFINE_FIT}-{number}"
+        training = _train_step(name, config, refine, source, spec, manifest, store, scored, trainings)
+        embedded = _refined_embed_step(config, source, spec, manifest, store, training, done)
+        fit = _noise_fit(config, of_noise, joint, store, embedded, f"{name}-noise", name)
+        row_step = _noise_step(of_noise, store, embedded, fit, done, f"{name}-noise", name)
+        trainings.append(training)
+        scored.append(row_step)
+        steps += [training] if training.done and is_settled(store, name) else [training, embedded, fit, row_step]
+    rounds = tuple((training.name, step.name) for training, step in zip(trainings, scored[1:], strict=True))
+    facts = {"refine": refine.model_dump(exclude={"checkpoint_steps"}), "versions": {"refine": Refine.version}}
+    identity = {number: [step.fingerprints[number] for step in scored] for number in noise.fingerprints}
+    work = RefinedTowersWork(store.url, rounds)
+    return [*steps, _row_step(REFINE_FIT, work, identity, facts, done)]
+
+
+def _train_step(
+    name: str,
+    config: PipelineConfig,
+    refine: RefineConfig,
+    source: Source,
+    spec: EncoderSpec,
+    manifest: Manifest,
+    store: RunStore,
+    scored: list[RowStep],
+    trainings: list[TrainStep],
+) -> TrainStep:
+    """The next round's training, always from the encoder's own weights: what an early round got wrong is forgotten."""
+    how = finetune_options(refine, config.seed)
+    hints = scored[-1]
+    facts = {
+        "fit": name,
+        "version": TRAIN_VERSION,
+        "how": {**dataclasses.asdict(how), "checkpoint_steps": None},
+        "trusted_below": refine.trusted_below,
+        "settled": refine.settled,
+        "encoder": spec.to_json(),
+        "decode": dataclasses.asdict(_decode_options(config, spec)),
+        "from": list(hints.fingerprints.values()),
+    }
+    wanted = fingerprint(facts)
+    work = TrainWork(
+        source=source,
+        parts=manifest.parts,
+        shards=manifest.shards,
+        run=store.url,
+        hints=hints.name,
+        folder=artifact_folder(name),
+        options=encoder_options(config),
+        spec=spec,
+        decode=_decode_options(config, spec),
+        how=how,
+        trusted_below=refine.trusted_below,
+        fingerprint=wanted,
+    )
+    return TrainStep(
+        name=name,
+        work=work,
+        fingerprint=wanted,
+        done=_is_fitted(store, name, wanted),
+        before=trainings[-1].name if trainings else None,
+        compared=(scored[-2].name, scored[-1].name) if trainings else None,
+        settled=refine.settled,
+    )
+
+
+def finetune_options(refine: RefineConfig, seed: int) -> FinetuneOptions:
+    """The training's options as the library takes them."""
+    assert refine.trainable != "heads"
+    return FinetuneOptions(
+        trainable=refine.trainable,
+        loss=refine.loss,
+        epochs=refine.epochs,
+        batch_size=refine.batch_size,
+        learning_rate=refine.learning_rate,
+        lora_rank=refine.lora_rank,
+        checkpoint_steps=refine.checkpoint_steps,
+        seed=seed,
+    )
+
+
+def _refined_embed_step(
+    config: PipelineConfig,
+    source: Source,
+    spec: EncoderSpec,
+    manifest: Manifest,
+    store: RunStore,
+    training: TrainStep,
+    done: DoneIndex,
+) -> RowStep:
+    decode = _decode_options(config, spec)
+    facts: dict[str, Any] = {
+        "encoder": spec.to_json(),
+        "trained": training.fingerprint,
+        "decode": {"mode": "exact", "max_image_pixels": decode.max_pixels},
+        "versions": {"decode": Decode.version, "embed": Embed.version},
+    }
+    identity = {number: dataclasses.asdict(part) for number, part in manifest.parts.items()}
+    weights = f"{artifact_folder(training.name)}/{WEIGHTS_FILE}"
+    work = RefinedEmbedWork(source, decode, encoder_options(config), spec, run=store.url, weights=weights)
+    return _row_step(f"{training.name}-embed", work, identity, facts, done, training.name, training.name)
+
+
+def _refine_step(noise: NoiseConfig, store: RunStore, before: RowStep, fit: FitStep, done: DoneIndex) -> RowStep:
+    how = noise_columns(noise)
+    facts = {"refine": fit.fitted, "refine_fit": fit.fingerprint, "versions": {"refine": Refine.version}}
+    work = RefineWork(store.url, fit.name, NOISE_FIT, how, noise.mixture.by)
+    return _row_step("refine", work, dict(before.fingerprints), facts, done, fit.name)
+
+
+def _beliefs(config: PipelineConfig, noise_fit: FitStep | None, refined: list[str]) -> list[Any] | None:
+    """What decides noise_prob, not labels and hints; None: there is no noise step."""
+    if noise_fit is None:
+        return None
+    last = [*refined, Refine.version] if refined else []
+    return [noise_fit.fingerprint, Noise.version, _stratum(config), *last]
+
+
+def _believed(config: PipelineConfig) -> str | None:
+    """The step whose noise_prob counts; None: there is none."""
+    if config.stages.refine is not None:
+        return REFINE_FIT
+    return None if config.stages.noise is None else NOISE_FIT
+
+
 def _concepts_fit(
     config: PipelineConfig,
     concepts: ConceptsConfig,
     spec: EncoderSpec,
     store: RunStore,
     embed: RowStep,
-    noise_fit: FitStep | None,
+    beliefs: list[Any] | None,
 ) -> FitStep:
     """Fit on embeddings and, where there is a noise step, on its probabilities: not on labels and hints.
 
@@ -447,6 +772,7 @@ def _concepts_fit(
         **dataclasses.asdict(work.options),
         "templates": list(work.options.templates),
         "vocabulary": "corpus" if vocabulary is None else hashlib.sha256(vocabulary.to_csv()).hexdigest(),
+        "names_given": 0 if vocabulary is None else len(vocabulary),
         "fit_rows": concepts.fit_rows,
         "seed": config.seed,
     }
@@ -457,7 +783,7 @@ def _concepts_fit(
             "fitted": fitted,
             "joint_space": spec.joint_space,
             "libraries": {name: version(name) for name in ("hanta", "numpy")},
-            "noise": None if noise_fit is None else [noise_fit.fingerprint, Noise.version, _stratum(config)],
+            "noise": beliefs,
             "from": list(embed.fingerprints.values()),
         }
     )
@@ -470,7 +796,7 @@ def _stratum(config: PipelineConfig) -> str | None:
 
 def _concepts_work(config: PipelineConfig, concepts: ConceptsConfig) -> ConceptsFitWork:
     options = concept_options(concepts, config.stages.noise)
-    return ConceptsFitWork(options, given_vocabulary(concepts), config.stages.noise is not None)
+    return ConceptsFitWork(options, given_vocabulary(concepts), _believed(config))
 
 
 def _concepts_fit_from(
@@ -505,15 +831,23 @@ def scoring_identity(spec: EncoderSpec) -> dict[str, Any]:
     return {name: held[name] for name in shared}
 
 
-def _noise_step(noise: NoiseConfig, store: RunStore, embed: RowStep, fit: FitStep, done: DoneIndex) -> RowStep:
+def _noise_step(
+    noise: NoiseConfig,
+    store: RunStore,
+    embed: RowStep,
+    fit: FitStep,
+    done: DoneIndex,
+    name: str = NOISE_FIT,
+    training: str | None = None,
+) -> RowStep:
     how = noise_columns(noise)
     facts = {
         "noise": {**fit.fitted, **dataclasses.asdict(how)},
         "fit": fit.fingerprint,
         "versions": {"noise": Noise.version},
     }
-    work = NoiseWork(store.url, fit.name, how, noise.mixture.by)
-    return _row_step("noise", work, dict(embed.fingerprints), facts, done, fit.name)
+    work = NoiseWork(store.url, fit.name, how, noise.mixture.by, embed.name)
+    return _row_step(name, work, dict(embed.fingerprints), facts, done, fit.name, training)
 
 
 def noise_columns(noise: NoiseConfig) -> NoiseColumns:
@@ -531,8 +865,10 @@ def _concepts_step(
     concepts: ConceptsConfig, store: RunStore, embed: RowStep, fit: FitStep, done: DoneIndex
 ) -> RowStep:
     how = ConceptColumns(concepts.top_k, concepts.scorer)
+    # Names that are mined all stand in trusted captions: they are never sought through an index.
+    searched_by = {"faiss-cpu": version("faiss-cpu")} if fit.fitted.get("names_given", 0) > EXACT_NAMES else {}
     facts = {
-        "concepts": {**fit.fitted, **dataclasses.asdict(how)},
+        "concepts": {**fit.fitted, **dataclasses.asdict(how), **searched_by},
         "concepts_fit": fit.fingerprint,
         "versions": {"concepts": Concepts.version},
     }
@@ -549,40 +885,51 @@ def caption_columns(caption: CaptionConfig) -> CaptionColumns:
 def _caption_steps(
     config: PipelineConfig,
     caption: CaptionConfig,
+    source: Source,
     spec: EncoderSpec,
     store: RunStore,
-    before: tuple[RowStep, RowStep],
-    noise_fit: FitStep,
+    before: tuple[RowStep, ...],
+    beliefs: list[Any] | None,
     done: DoneIndex,
     fits_from: str | None,
 ) -> list[Step]:
     """The captioner's fit and the step that completes captions, which reads what the steps `before` say."""
     columns = caption_columns(caption)
-    work = CaptionFitWork(caption.decoder, caption.trusted_below, caption.accept_quantile)
-    noise, concepts = before
+    believed = _believed(config) or NOISE_FIT
+    work = CaptionFitWork(caption.decoder, caption.trusted_below, caption.accept_quantile, believed)
     if fits_from is not None:
         fit = _fit_from(fits_from, CAPTION_FIT, work, caption.fit_rows, spec, store)
     else:
         fitted = {**dataclasses.asdict(work), "fit_rows": caption.fit_rows, "seed": config.seed}
+        del fitted["believed"]
         wanted = fingerprint(
             {
                 "fit": CAPTION_FIT,
                 "version": CAPTION_FIT_VERSION,
                 "fitted": fitted,
                 "libraries": {name: version(name) for name in ("numpy", "torch")},
-                "noise": [noise_fit.fingerprint, Noise.version, _stratum(config)],
-                "from": list(concepts.fingerprints.values()),
+                "noise": beliefs,
+                "from": list(before[-1].fingerprints.values()),
             }
         )
         fit = FitStep(CAPTION_FIT, work, caption.fit_rows, wanted, _is_fitted(store, CAPTION_FIT, wanted), fitted)
-    facts = {
+    facts: dict[str, Any] = {
         "caption": {**fit.fitted, **dataclasses.asdict(columns)},
         "caption_fit": fit.fingerprint,
         "versions": {"caption": CAPTION_VERSION},
     }
-    identity = {number: [noise.fingerprints[number], concepts.fingerprints[number]] for number in noise.fingerprints}
-    how = CaptionWork(store.url, fit.name, noise_fit.name, columns, encoder_options(config), spec)
+    coca = None
+    if caption.decoder == "coca":
+        coca = _coca_work(config, caption.coca, source, spec.device, store)
+        facts["coca"] = coca.facts()
+    identity = {number: [step.fingerprints[number] for step in before] for number in before[0].fingerprints}
+    how = CaptionWork(store.url, fit.name, NOISE_FIT, believed, columns, encoder_options(config), spec, coca)
     return [fit, _row_step("caption", how, identity, facts, done, fit.name)]
+
+
+def _coca_work(config: PipelineConfig, coca: CocaConfig, source: Source, device: str, store: RunStore) -> CocaWork:
+    spec = _coca_spec(coca, store, device)
+    return CocaWork(source, _decode_options(config, spec), coca_options(coca), spec)
 
 
 def _duplicates_step(seed: int, embed: RowStep, fit: FitStep, done: DoneIndex) -> DuplicatesStep:

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,14 +17,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from threadpoolctl import threadpool_limits
 
 from curate.columns import embedding_matrix
+from curate.concepts.fit import MIN_TRUSTED_PAIRS
 from curate.concepts.model import ConceptModel
 from curate.duplicates import mark_corpus
-from curate.errors import CurateError, InputError
+from curate.errors import LEARNED, CurateError, InputError, NothingToLearnError
 from curate.models.encoder import load_encoder
 from curate.noise.model import NoiseModel
+from curate.noise.refined import RefinedModel
 from curate.plan import (
     NOISE_FIT,
     CaptionFitWork,
@@ -32,27 +36,35 @@ from curate.plan import (
     FitStep,
     NoiseFitWork,
     Plan,
+    RefineFitWork,
     RowStep,
+    TrainStep,
     encoder_options,
     scoring_identity,
 )
 from curate.sampling import draw_caption_sample, draw_concept_sample, draw_sample
 from curate.sources.base import Shard, ShardIndex, Source
 from curate.steps import (
+    ARTIFACT_FILE,
     PartTask,
     PartWork,
     artifact_folder,
     finish_part,
+    is_settled,
     read_artifact,
     read_artifact_facts,
     write_artifact,
 )
-from curate.store import RunStore
+from curate.store import RunStore, part_file
+from curate.training import TRAINING_FILE, WEIGHTS_FILE, TrainWork, read_training
 
 log = logging.getLogger(__name__)
 
 REACH_SECONDS = 5.0
 """How long a cluster has to accept a connection."""
+TRAIN_RETRIES = 3
+"""How often workers of a training may die."""
+_TRAIN_ERROR = "_state/training-error.json"
 
 
 @dataclass(frozen=True)
@@ -111,6 +123,10 @@ class Runner(Protocol):
         """Carry out a step's tasks, in any order. One that fails with a CurateError yields a report with its error."""
         ...
 
+    def train(self, work: TrainWork) -> None:
+        """Train towers; goes on from the checkpoint of a training that was interrupted."""
+        ...
+
 
 def execute(plan: Plan, runner: Runner, progress: Progress) -> list[StepReport]:
     """Do everything in the plan that is not done yet.
@@ -123,8 +139,12 @@ def execute(plan: Plan, runner: Runner, progress: Progress) -> list[StepReport]:
     _clean_up(plan)
     reports = []
     for step in plan.steps:
+        if isinstance(step, RowStep | FitStep) and step.round and is_settled(plan.store, step.round):
+            continue
         if isinstance(step, RowStep):
             reports.append(_run_step(plan, step, runner, progress))
+        elif isinstance(step, TrainStep):
+            reports += [] if step.done else [_train(plan, step, runner, progress)]
         elif not step.done:
             reports.append(_whole_corpus(plan, step, progress))
     return reports
@@ -146,9 +166,56 @@ def _whole_corpus(plan: Plan, step: FitStep | DuplicatesStep, progress: Progress
     return report
 
 
+def _train(plan: Plan, step: TrainStep, runner: Runner, progress: Progress) -> StepReport:
+    """Train the towers of a round, unless labels have settled or nearly nobody is trusted."""
+    progress.step_started(step.name, 0, 0)
+    started = time.monotonic()
+    diagnostics = _why_settled(plan, step)
+    files = []
+    if not diagnostics["settled"]:
+        runner.train(step.work)
+        diagnostics |= read_training(plan.store, step.work.folder)
+        files = [WEIGHTS_FILE, TRAINING_FILE]
+    facts = {"fingerprint": step.fingerprint, "diagnostics": diagnostics, "files": files}
+    plan.store.write_json(f"{step.work.folder}/{ARTIFACT_FILE}", facts)
+    worked = plan.manifest.rows if files else 0
+    report = StepReport(step.name, time.monotonic() - started, worked)
+    progress.step_done(report)
+    return report
+
+
+def _why_settled(plan: Plan, step: TrainStep) -> dict[str, Any]:
+    """Whether there is nothing to train for, with the share of pairs that moved and how many are trusted."""
+    if step.before is not None and is_settled(plan.store, step.before):
+        return {"settled": True}
+    moved, needed = _moved(plan, step), MIN_TRUSTED_PAIRS
+    trusted = sum(len(step.work.trusted_rows(number)) for number in plan.manifest.parts)
+    if trusted < needed:
+        log.warning("%s changes nothing: %d pairs can be trusted, %d are needed", step.name, trusted, needed)
+    settled = trusted < needed or (moved is not None and moved < step.settled)
+    return {"settled": settled, "moved": moved, "trusted": trusted}
+
+
+def _moved(plan: Plan, step: TrainStep) -> float | None:
+    """Share of pairs that entered or left the trusted ones in the round before; None: there was no such round."""
+    if step.compared is None:
+        return None
+    moved = pairs = 0
+    for number in plan.manifest.parts:
+        before, after = (
+            plan.store.read_table(part_file(name, number), ["noise_prob"]).column("noise_prob")
+            for name in step.compared
+        )
+        threshold = pa.scalar(step.work.trusted_below, pa.float32())
+        changed = pc.xor(pc.less(before, threshold), pc.less(after, threshold))
+        moved += pc.sum(changed).as_py() or 0
+        pairs += len(changed) - changed.null_count
+    return moved / max(pairs, 1)
+
+
 def _clean_up(plan: Plan) -> None:
-    folders = [step.name for step in plan.steps if not isinstance(step, FitStep)]
-    artifacts = [artifact_folder(step.name) for step in plan.steps if isinstance(step, FitStep)]
+    folders = [step.name for step in plan.steps if isinstance(step, RowStep | DuplicatesStep)]
+    artifacts = [artifact_folder(step.name) for step in plan.steps if isinstance(step, FitStep | TrainStep)]
     plan.store.delete_temporary_files(["", "_state", *artifacts, *folders])
     for folder in folders:
         wanted = {f"part-{number:08d}.parquet" for number in plan.manifest.parts}
@@ -186,6 +253,8 @@ def _failures(step: str, failed: Sequence[PartReport], tasks: int) -> str:
 
 def _fit(plan: Plan, step: FitStep) -> int:
     files, diagnostics, rows = _fitted(plan, step)
+    if diagnostics.get("verdict", LEARNED) != LEARNED:
+        log.warning("%s", diagnostics["verdict"])
     facts = {
         "fingerprint": step.fingerprint,
         "diagnostics": diagnostics,
@@ -201,15 +270,19 @@ def _fitted(plan: Plan, step: FitStep) -> tuple[dict[str, bytes], dict[str, Any]
     work = step.work
     if isinstance(work, CaptionFitWork):
         return _fit_captions(plan, step, work)
+    if isinstance(work, RefineFitWork):
+        refined, rows = _fit_refine(plan, step, work)
+        return refined.to_bytes(), refined.diagnostics, rows
     model, rows = _fit_noise(plan, step, work) if isinstance(work, NoiseFitWork) else _fit_concepts(plan, step, work)
     return model.to_bytes(), model.diagnostics, rows
 
 
 def _fit_captions(plan: Plan, step: FitStep, work: CaptionFitWork) -> tuple[dict[str, bytes], dict[str, Any], int]:
-    from curate.completion.fit import CompletionOptions, CompletionSample, fit_completion
+    from curate.completion.fit import CompletionOptions, CompletionSample, fit_completion, untouched, verdict_of
 
-    table = draw_caption_sample(plan.store, plan.manifest.parts, step.fit_rows, plan.config.seed)
+    table = draw_caption_sample(plan.store, plan.manifest.parts, step.fit_rows, plan.config.seed, work.believed)
     concepts = [[(each["name"], each["score"]) for each in row or ()] for row in table.column("concepts").to_pylist()]
+    noise = NoiseModel.from_bytes(read_artifact(plan.store, NOISE_FIT))
     sample = CompletionSample(
         image_sha256=table.column("image_sha256").to_pylist(),
         captions=table.column("caption").to_pylist(),
@@ -218,23 +291,56 @@ def _fit_captions(plan: Plan, step: FitStep, work: CaptionFitWork) -> tuple[dict
         noise_prob=table.column("noise_prob").to_numpy(),
         fold=table.column("fold").to_numpy(),
         concepts=concepts,
+        decided=_believed_model(plan, work.believed, noise).decided,
     )
     options = CompletionOptions(
         decoder=work.decoder, trusted_below=work.trusted_below, accept_quantile=work.accept_quantile
     )
-    noise = NoiseModel.from_bytes(read_artifact(plan.store, NOISE_FIT))
-    model = fit_completion(sample, noise, options, plan.config.seed)
+    try:
+        model = fit_completion(sample, noise, options, plan.config.seed)
+    except NothingToLearnError as reason:
+        files = untouched(str(reason))
+        return files, {"verdict": verdict_of(files)}, table.num_rows
     written = {} if model.captioner is None else model.captioner.diagnostics
-    diagnostics = {"threshold": model.threshold, "learned": len(model.learned), "captioner": written}
+    diagnostics = {
+        "verdict": LEARNED,
+        "threshold": model.threshold,
+        "learned": len(model.learned),
+        "captioner": written,
+    }
     return model.to_bytes(), diagnostics, table.num_rows
+
+
+def _believed_model(plan: Plan, step: str, noise: NoiseModel) -> NoiseModel | RefinedModel:
+    """What made the noise_prob that counts."""
+    if step == NOISE_FIT:
+        return noise
+    fits = [each for each in plan.steps if isinstance(each, FitStep) and each.round]
+    if not fits:
+        return RefinedModel.from_bytes(read_artifact(plan.store, step), noise)
+    done = [fit.name for fit in fits if not is_settled(plan.store, str(fit.round))]
+    return NoiseModel.from_bytes(read_artifact(plan.store, done[-1])) if done else noise
 
 
 def _fit_noise(plan: Plan, step: FitStep, work: NoiseFitWork) -> tuple[NoiseModel, int]:
     from curate.noise.fit import fit_noise
 
     seed = plan.config.seed
-    sample = draw_sample(plan.store, plan.manifest.parts, step.fit_rows, seed, plan.spec.joint_space, work.by)
+    parts, joint_space = plan.manifest.parts, work.joint_space
+    sample = draw_sample(plan.store, parts, step.fit_rows, seed, joint_space, work.by, work.embed)
     return fit_noise(sample, work.options, seed), len(sample.captions)
+
+
+def _fit_refine(plan: Plan, step: FitStep, work: RefineFitWork) -> tuple[RefinedModel, int]:
+    from curate.noise.refine import refine_noise
+
+    seed, by = plan.config.seed, work.noise.by
+    sample = draw_sample(plan.store, plan.manifest.parts, step.fit_rows, seed, plan.spec.joint_space, by)
+    noise = NoiseModel.from_bytes(read_artifact(plan.store, NOISE_FIT))
+    model = refine_noise(sample, noise, work.noise.options, work.options, seed)
+    if not model.rounds:
+        log.warning("refine changes nothing: %s", model.diagnostics["ended"])
+    return model, len(sample.captions)
 
 
 def _fit_concepts(plan: Plan, step: FitStep, work: ConceptsFitWork) -> tuple[ConceptModel, int]:
@@ -243,11 +349,9 @@ def _fit_concepts(plan: Plan, step: FitStep, work: ConceptsFitWork) -> tuple[Con
 
     seed, parts = plan.config.seed, plan.manifest.parts
     tokenizer = english_tokenizer()
-    sample = draw_concept_sample(plan.store, parts, step.fit_rows, seed, plan.spec.joint_space, work.noise)
+    sample = draw_concept_sample(plan.store, parts, step.fit_rows, seed, plan.spec.joint_space, work.believed)
     encoder = load_encoder(encoder_options(plan.config), plan.spec)
     model = fit_concepts(sample, work.vocabulary, work.options, seed, tokenizer, encoder.encode_texts)
-    if model.fitted is None:
-        log.warning("%s", model.diagnostics["verdict"])
     return model, len(sample.captions)
 
 
@@ -283,6 +387,10 @@ class LocalRunner:
             finally:
                 for future in futures:
                     future.cancel()
+
+    def train(self, work: TrainWork) -> None:
+        """See Runner."""
+        work.train()
 
 
 def _as_finished(futures: Sequence[Future[PartReport]]) -> Iterator[PartReport]:
@@ -382,6 +490,35 @@ class RayRunner:
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for row in batch.to_pylist():
                     yield PartReport(**row)
+
+    def train(self, work: TrainWork) -> None:
+        """See Runner. Ray Train: one worker for each GPU, or one on a CPU, whose weights are the local runner's.
+
+        Raises:
+            InputError: the cluster has no GPU and the towers are planned for one.
+        """
+        workers, _ = self.model_workers(work.spec.device, self._most_trainers(work.spec.device))
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        with tempfile.TemporaryDirectory() as folder, _ray_failures(self._ray):
+            trainer = TorchTrainer(
+                _train_worker,
+                train_loop_config={"work": work},
+                scaling_config=ScalingConfig(num_workers=workers, use_gpu=work.spec.device == "cuda"),
+                # A worker that dies begins again where its checkpoint is.
+                run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=TRAIN_RETRIES)),
+            )
+            store = RunStore(work.run)
+            store.delete(_TRAIN_ERROR)
+            trainer.fit()
+            error = store.read_json(_TRAIN_ERROR)
+        if error is not None:
+            raise CurateError(error)
+
+    @staticmethod
+    def _most_trainers(device: str) -> int:
+        return 1 if device == "cpu" else sys.maxsize
 
     def _cpus(self) -> int:
         return int(self._ray.cluster_resources().get("CPU", 0))
@@ -500,6 +637,19 @@ def _last_line(error: BaseException) -> str:
 
 def _index_shard(source: Source, shard: Shard) -> ShardIndex:
     return source.index(shard)
+
+
+def _train_worker(config: dict[str, Any]) -> None:
+    """What Ray Train runs in every worker. An error that another try would meet again is told, not raised."""
+    import ray.train
+
+    threadpool_limits(1)
+    context = ray.train.get_context()
+    work: TrainWork = config["work"]
+    try:
+        work.train(context.get_world_rank(), context.get_world_size())
+    except CurateError as failure:
+        RunStore(work.run).write_json(_TRAIN_ERROR, str(failure))
 
 
 class _Worker:

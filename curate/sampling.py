@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,19 +17,27 @@ from curate.noise.model import copy_numbers, identities
 from curate.schema import Status
 from curate.store import RunStore, part_file
 
-_IDENTITY = ["image_sha256", "caption", "status"]
-_SAMPLED = [*_IDENTITY, "image_embedding", "text_embedding"]
+_IDENTITY = ["row_id", "image_sha256", "caption", "status"]
+_EMBEDDINGS = ["image_embedding", "text_embedding"]
+_SAMPLED = [*_IDENTITY, *_EMBEDDINGS]
 
 Hashes = npt.NDArray[np.uint64]
 
 
 def draw_sample(
-    store: RunStore, parts: Iterable[int], most_rows: int, seed: int, joint_space: bool, by: str | None = None
+    store: RunStore,
+    parts: Iterable[int],
+    most_rows: int,
+    seed: int,
+    joint_space: bool,
+    by: str | None = None,
+    embed: str = "embed",
 ) -> NoiseSample:
     """At most `most_rows` usable pairs of a run: those with the smallest hashes of picture and caption.
 
     Row order, part size and number of workers change nothing, and a pair that occurs a million times takes up no more
-    room than one that occurs eight times. Memory: the sample, and one part beside it.
+    room than one that occurs eight times: of its copies those with the smallest row_ids are taken. Memory: the sample,
+    and one part beside it.
 
     Args:
         store: the run directory; its embed step is complete.
@@ -41,12 +46,13 @@ def draw_sample(
         seed: of the hash.
         joint_space: whether the towers were trained together.
         by: the kept field whose values are strata.
+        embed: the complete step whose embeddings count; the embed step itself holds all else.
 
     Raises:
         CurateError: not one pair is usable.
     """
-    columns = _SAMPLED if by is None else [*_SAMPLED, "fields"]
-    table = _draw(store, list(parts), most_rows, seed, columns)
+    columns = _IDENTITY if by is None else [*_IDENTITY, "fields"]
+    table = _draw(store, list(parts), most_rows, seed, columns, [(embed, name) for name in _EMBEDDINGS])
     return NoiseSample(
         image_sha256=table.column("image_sha256").to_pylist(),
         captions=table.column("caption").to_pylist(),
@@ -54,41 +60,45 @@ def draw_sample(
         text=embedding_matrix(table.column("text_embedding")),
         joint_space=joint_space,
         strata=None if by is None else field_values(table.column("fields"), by),
+        row_ids=table.column("row_id").to_pylist(),
     )
 
 
 def draw_concept_sample(
-    store: RunStore, parts: Iterable[int], most_rows: int, seed: int, joint_space: bool, noise: bool
+    store: RunStore, parts: Iterable[int], most_rows: int, seed: int, joint_space: bool, believed: str | None
 ) -> ConceptSample:
     """The same pairs as `draw_sample` with the same bound and seed, with what the noise step says of each.
 
     Args:
         store, parts, most_rows, seed, joint_space: as for `draw_sample`.
-        noise: whether there is a noise step; it is complete then.
+        believed: the complete step whose noise_prob counts, noise or refine; None: there is none.
 
     Raises:
         CurateError: not one pair is usable.
     """
-    table = _draw(store, list(parts), most_rows, seed, _SAMPLED, ["noise_prob"] if noise else [])
+    beside = [] if believed is None else [(believed, "noise_prob")]
+    table = _draw(store, list(parts), most_rows, seed, _SAMPLED, beside)
     return ConceptSample(
         image_sha256=table.column("image_sha256").to_pylist(),
         captions=table.column("caption").to_pylist(),
         image=embedding_matrix(table.column("image_embedding")),
         text=embedding_matrix(table.column("text_embedding")),
         joint_space=joint_space,
-        noise_prob=table.column("noise_prob").to_numpy().astype(np.float32) if noise else None,
+        noise_prob=table.column("noise_prob").to_numpy().astype(np.float32) if believed else None,
     )
 
 
-def draw_caption_sample(store: RunStore, parts: Iterable[int], most_rows: int, seed: int) -> pa.Table:
+def draw_caption_sample(store: RunStore, parts: Iterable[int], most_rows: int, seed: int, believed: str) -> pa.Table:
     """The same pairs as `draw_sample` with the same bound and seed, with noise_prob, fold and concepts of each.
 
-    Columns: those of the embed step, `noise_prob`, `fold`, `concepts`; only pairs that have a noise_prob.
+    Columns: those of the embed step, `noise_prob`, `fold`, `concepts`; only pairs that have a noise_prob, which is
+    that of the step `believed`, noise or refine.
 
     Raises:
         CurateError: not one pair is usable.
     """
-    table = _draw(store, list(parts), most_rows, seed, _SAMPLED, ["noise_prob", "fold"], ["concepts"])
+    beside = [("noise", "fold"), (believed, "noise_prob"), ("concepts", "concepts")]
+    table = _draw(store, list(parts), most_rows, seed, _SAMPLED, beside)
     return table.filter(table.column("noise_prob").is_valid())
 
 
@@ -98,66 +108,40 @@ def _draw(
     most_rows: int,
     seed: int,
     columns: list[str],
-    of_noise: Sequence[str] = (),
-    of_concepts: Sequence[str] = (),
+    beside: Sequence[tuple[str, str]] = (),
 ) -> pa.Table:
-    """Columns of the embed step, and of the steps behind it, of the sample's pairs."""
-    bound, copies = _largest_hash(store, parts, most_rows, seed)
-    room = _Room(bound, copies, Counter())
-    beside = {"noise": of_noise, "concepts": of_concepts}
-    table = pa.concat_tables([_taken(_usable(store, number, columns, beside), seed, room) for number in parts])
+    """Columns of the embed step, and (step, column) of steps behind it, of the sample's pairs."""
+    chosen = _choose(store, parts, most_rows, seed)
+    tables = []
+    for number in parts:
+        table = _usable(store, number, columns, beside)
+        tables.append(table.filter(pc.is_in(table.column("row_id"), chosen)))
+    table = pa.concat_tables(tables)
     if table.num_rows == 0:
         raise CurateError(f"{store.url}: not one pair is usable; the column `status` of embed/ says why")
     return table
 
 
-def _largest_hash(store: RunStore, parts: list[int], most_rows: int, seed: int) -> tuple[int, int]:
-    """The hash that the last pair of the sample has, and how many of the sample's pairs have it."""
-    smallest: Hashes = np.empty(0, np.uint64)
+def _choose(store: RunStore, parts: list[int], most_rows: int, seed: int) -> pa.Array:
+    """The row_ids of the sample: the smallest hashes, at most MOST_COPIES of each, equal ones by their row_id."""
+    hashes: Hashes = np.empty(0, np.uint64)
+    ids: npt.NDArray[np.str_] = np.empty(0, np.str_)
     for number in parts:
-        smallest = np.sort(np.concatenate([smallest, _hashes(_usable(store, number, _IDENTITY), seed)]))
-        smallest = smallest[copy_numbers(smallest) < MOST_COPIES][:most_rows]
-    largest = smallest.max(initial=0)
-    return int(largest), int((smallest == largest).sum())
+        table = _usable(store, number, _IDENTITY)
+        hashes = np.concatenate([hashes, _hashes(table, seed)])
+        ids = np.concatenate([ids, np.array(table.column("row_id").to_pylist(), np.str_)])
+        order = np.lexsort((ids, hashes))
+        kept = order[copy_numbers(hashes[order]) < MOST_COPIES][:most_rows]
+        hashes, ids = hashes[kept], ids[kept]
+    return pa.array(ids, pa.string())
 
 
 def _hashes(table: pa.Table, seed: int) -> Hashes:
     return identities(table.column("image_sha256").to_pylist(), table.column("caption").to_pylist(), seed)
 
 
-def _usable(
-    store: RunStore, number: int, columns: list[str], beside: Mapping[str, Sequence[str]] = MappingProxyType({})
-) -> pa.Table:
+def _usable(store: RunStore, number: int, columns: list[str], beside: Sequence[tuple[str, str]] = ()) -> pa.Table:
     table = store.read_table(part_file("embed", number), columns)
-    for step, names in beside.items():
-        if names:
-            table = side_by_side(table, store.read_table(part_file(step, number), names))
+    for step, name in beside:
+        table = side_by_side(table, store.read_table(part_file(step, number), [name]))
     return table.filter(pc.equal(table.column("status"), Status.OK.value))
-
-
-@dataclass(frozen=True)
-class _Room:
-    """Which pairs the sample has room for.
-
-    Attributes:
-        bound: largest hash.
-        copies: how many pairs may have that one.
-        seen: how many pairs of each hash were taken so far.
-    """
-
-    bound: int
-    copies: int
-    seen: Counter[int]
-
-    def take(self, key: int) -> bool:
-        """Whether there is room for one more pair of this hash, which is then taken."""
-        if key > self.bound or self.seen[key] >= (self.copies if key == self.bound else MOST_COPIES):
-            return False
-        self.seen[key] += 1
-        return True
-
-
-def _taken(table: pa.Table, seed: int, room: _Room) -> pa.Table:
-    """The rows of a part that there is room for."""
-    kept = [row for row, key in enumerate(_hashes(table, seed).tolist()) if room.take(key)]
-    return table.take(pa.array(kept, pa.int64()))

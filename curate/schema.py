@@ -107,7 +107,19 @@ NOISE_SCHEMA = pa.schema(
         pa.field("margin_image", pa.float32(), metadata=HIGHER_IS_CLEANER),
         pa.field("margin_text", pa.float32(), metadata=HIGHER_IS_CLEANER),
         pa.field("weight", pa.float32(), metadata=HIGHER_IS_CLEANER),
+        pa.field("memory_image", pa.string()),
+        pa.field("memory_text", pa.string()),
         pa.field("fold", pa.int8()),
+    ]
+)
+
+# What is believed of a pair, and hints for trainers that follow from it: refinement says all of it anew.
+BELIEFS = ("noise_prob", "noise_rank", "label", "smoothing", "margin_image", "margin_text", "weight")
+REFINE_SCHEMA = pa.schema(
+    [
+        *(NOISE_SCHEMA.field(name) for name in BELIEFS),
+        pa.field("noise_prob_unrefined", pa.float32(), metadata=HIGHER_IS_NOISIER),
+        pa.field("rejected_in_round", pa.int8()),
     ]
 )
 
@@ -154,6 +166,10 @@ ANNOTATION_SCHEMA = pa.schema(
         NOISE_SCHEMA.field("margin_image"),
         NOISE_SCHEMA.field("margin_text"),
         NOISE_SCHEMA.field("weight"),
+        NOISE_SCHEMA.field("memory_image"),
+        NOISE_SCHEMA.field("memory_text"),
+        REFINE_SCHEMA.field("noise_prob_unrefined"),
+        REFINE_SCHEMA.field("rejected_in_round"),
         NOISE_SCHEMA.field("fold"),
         DUPLICATES_SCHEMA.field("duplicate_of"),
         DUPLICATES_SCHEMA.field("near_duplicate_cluster"),
@@ -193,7 +209,16 @@ COLUMN_DESCRIPTIONS: dict[str, str] = {
     "margin_image": "hint for trainers, dynamic margin of a ranking loss with an image as anchor (after DSDMR), in "
     "[0, 0.3]",
     "margin_text": "hint for trainers, the same with a caption as anchor, in [0, 0.2]",
-    "weight": "hint for trainers, NPC's confidence: 1, or tanh of signals.negative_impact where that is below 1",
+    "weight": "hint for trainers, NPC's confidence: 1, or tanh of signals.negative_impact where that is below 1; with "
+    "the stage refine, of the negative impact in the space of the last round's heads",
+    "memory_image": "row_id of the pair's memory entry by image (NPC): of the certainly clean pairs that the noise "
+    "models were fitted on, without the pair's fold and its twins, the one with the most similar picture; with "
+    "--fits-from it is a pair of the other run; null where there is none or the models do not say",
+    "memory_text": "row_id of the memory entry by caption, likewise the one with the most similar caption",
+    "noise_prob_unrefined": "noise_prob as the noise stage had it, before refinement; null where the run refines "
+    "nothing",
+    "rejected_in_round": "round of refinement that last put the pair among the noisy, 0 being the noise stage; where "
+    "label is not noisy it came back later; null: none did, or the run refines nothing",
     "duplicate_of": "row_id of the first pair with the same picture bytes and the same caption; null for that one and "
     "for pairs that occur once",
     "near_duplicate_cluster": "16 hex digits shared by all pairs whose pictures are the same or nearly the same; null "

@@ -7,31 +7,43 @@ any runner can carry them to a worker. `prepare` loads what is heavy, once per w
 from __future__ import annotations
 
 import logging
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from curate.columns import side_by_side
+from curate.columns import overlaid, side_by_side
 from curate.completion.policy import CaptionColumns
 from curate.concepts.model import ConceptModel
-from curate.errors import CurateError
+from curate.errors import LEARNED, CurateError
+from curate.models.coca import CocaOptions
 from curate.models.encoder import Encoder, EncoderOptions, EncoderSpec, load_encoder
+from curate.models.numerics import ModelSpec
 from curate.noise.model import NoiseModel
-from curate.schema import NOISE_SCHEMA, annotation_table
+from curate.noise.refined import RefinedModel
+from curate.noise.similarity import Floats
+from curate.schema import BELIEFS, NOISE_SCHEMA, annotation_table
 from curate.sources.base import Part, Shard, Source
 from curate.stages.concepts import ConceptColumns, Concepts
 from curate.stages.decode import Decode, DecodeOptions
 from curate.stages.embed import Embed
 from curate.stages.noise import Noise, NoiseColumns
+from curate.stages.refine import Refine, last_beliefs
 from curate.store import RunStore, part_file
 
 if TYPE_CHECKING:
-    from curate.stages.caption import Caption
+    from curate.completion.decoders import Decoder, Encode
+    from curate.completion.fit import CompletionModel
+    from curate.stages.caption import Caption, KeepCaptions, RowsToComplete
 
 log = logging.getLogger(__name__)
 
+ARTIFACT_FILE = "artifact.json"
 # Rows whose image bytes are in memory at once while a part is decoded.
 DECODE_BATCH_ROWS = 64
 
@@ -130,13 +142,37 @@ class EmbedWork:
 
 
 @dataclass
+class RefinedEmbedWork(EmbedWork):
+    """The embeddings alone, by towers that a round of refinement has trained."""
+
+    run: str = field(kw_only=True)
+    weights: str = field(kw_only=True)
+
+    def prepare(self) -> None:
+        """Load the towers with the weights that the training left in the run directory."""
+        if self._encoder is None:
+            with tempfile.TemporaryDirectory() as folder:
+                weights = Path(folder) / "weights.safetensors"
+                weights.write_bytes(RunStore(self.run).read_bytes(self.weights))
+                self._encoder = load_encoder(self.options, self.spec, weights)
+
+    def body(self, table: pa.Table) -> pa.Table:
+        """The embeddings."""
+        return super().body(table).select(Embed.provides.names)
+
+
+@dataclass
 class NoiseWork:
-    """Embeddings and the fitted noise model -> signals, noise_prob and label."""
+    """Embeddings and the fitted noise model -> signals, noise_prob and label.
+
+    `embed` is the step whose embeddings count: embed, or that of a round of refinement.
+    """
 
     run: str
     fit: str
     how: NoiseColumns
     by: str | None = None
+    embed: str = "embed"
     device: str = "cpu"
     _stage: Noise | None = field(default=None, repr=False, compare=False)
 
@@ -151,13 +187,82 @@ class NoiseWork:
 
     def head(self, task: PartTask) -> pa.Table:
         """The columns that the stage requires, from the embed step."""
-        columns = Noise.requires if self.by is None else (*Noise.requires, "fields")
-        return RunStore(self.run).read_table(part_file("embed", task.number), columns)
+        store, embeddings = RunStore(self.run), Embed.provides.names
+        known = [name for name in Noise.requires if name not in embeddings]
+        return side_by_side(
+            store.read_table(part_file("embed", task.number), known if self.by is None else [*known, "fields"]),
+            store.read_table(part_file(self.embed, task.number), embeddings),
+        )
 
     def body(self, table: pa.Table) -> pa.Table:
         """The noise columns."""
         assert self._stage is not None, "prepare() comes first"
         return self._stage(table)
+
+
+@dataclass
+class RefineWork:
+    """Embeddings, the noise model and the rounds that go on from it -> noise_prob and label anew."""
+
+    run: str
+    fit: str
+    noise_fit: str
+    how: NoiseColumns
+    by: str | None = None
+    device: str = "cpu"
+    _stage: Refine | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_stage": None}
+
+    def prepare(self) -> None:
+        """Load both models."""
+        if self._stage is None:
+            store = RunStore(self.run)
+            noise = NoiseModel.from_bytes(read_artifact(store, self.noise_fit))
+            self._stage = Refine(RefinedModel.from_bytes(read_artifact(store, self.fit), noise), self.how, self.by)
+
+    def head(self, task: PartTask) -> pa.Table:
+        """The columns that the stage requires, from the embed and noise steps."""
+        store = RunStore(self.run)
+        embedded = ["image_embedding", "text_embedding", *(["fields"] if self.by is not None else [])]
+        return side_by_side(
+            store.read_table(part_file("embed", task.number), embedded),
+            store.read_table(part_file("noise", task.number), [*BELIEFS, "fold"]),
+        )
+
+    def body(self, table: pa.Table) -> pa.Table:
+        """The refined columns."""
+        assert self._stage is not None, "prepare() comes first"
+        return self._stage(table)
+
+
+@dataclass
+class RefinedTowersWork:
+    """Noise columns of the noise step and of every round of trained towers -> what is believed after the last.
+
+    `rounds` are (training, noise step): a round whose training found the labels settled has no columns.
+    """
+
+    run: str
+    rounds: tuple[tuple[str, str], ...]
+    device: str = "cpu"
+
+    def prepare(self) -> None:
+        """Nothing to load."""
+
+    def head(self, task: PartTask) -> pa.Table:
+        """The beliefs of all rounds, those of round r as `r:name`; the noise step is round 0."""
+        store = RunStore(self.run)
+        steps = ["noise", *(noise for training, noise in self.rounds if not is_settled(store, training))]
+        tables = [store.read_table(part_file(step, task.number), BELIEFS) for step in steps]
+        return side_by_side(
+            *(table.rename_columns([f"{number}:{name}" for name in BELIEFS]) for number, table in enumerate(tables))
+        )
+
+    def body(self, table: pa.Table) -> pa.Table:
+        """The refined columns."""
+        return last_beliefs(table)
 
 
 @dataclass
@@ -188,17 +293,71 @@ class ConceptsWork:
         return self._stage(table)
 
 
+@dataclass(frozen=True)
+class CocaWork:
+    """What a CoCa decoder needs beside the run's columns: its checkpoint, and the pictures from their source."""
+
+    source: Source
+    decode: DecodeOptions
+    options: CocaOptions
+    spec: ModelSpec
+
+    def facts(self) -> dict[str, Any]:
+        """What a caption depends on: model, weights, numerics and prompt."""
+        return {**self.spec.to_json(), "concepts": self.options.concepts, "longest": self.options.longest}
+
+    def decoder(self, encode: Encode) -> Decoder:
+        """The decoder, loaded.
+
+        Raises:
+            CurateError: this worker cannot load the checkpoint as planned.
+        """
+        from curate.completion.coca import Coca
+        from curate.models.coca import load_coca
+
+        model = load_coca(self.options, self.spec)
+        return Coca(model, encode, self.options.concepts, self.options.longest, self.spec.threads)
+
+    def pixels(self, task: PartTask, rows: NDArray[np.intp]) -> pa.Array:
+        """A part's pictures as the model takes them, of the given rows; null elsewhere, which takes no memory.
+
+        Raises:
+            CurateError: the shard has changed, or a picture that was decoded once cannot be decoded now.
+        """
+        if not len(rows):
+            return pa.nulls(task.part.rows, pa.large_binary())
+        wanted = np.zeros(task.part.rows, dtype=np.bool_)
+        wanted[rows] = True
+        decode, first, made = Decode(self.decode), 0, []
+        for batch in self.source.read(task.shard, task.part, DECODE_BATCH_ROWS):
+            made.append(decode(batch.filter(pa.array(wanted[first : first + batch.num_rows]))))
+            first += batch.num_rows
+        table = pa.concat_tables(made)
+        pixels = table["pixels"].combine_chunks()
+        if pixels.null_count:
+            error = next(said for said in table["error"].to_pylist() if said)
+            raise CurateError(f"caption: {task.shard.name}: a picture was decoded once and cannot be now: {error}")
+        places = np.cumsum(wanted) - 1
+        return pixels.cast(pa.large_binary()).take(pa.array(places, mask=~wanted))
+
+
 @dataclass
 class CaptionWork:
-    """Embeddings, noise columns and concepts -> completed captions."""
+    """Embeddings, noise columns and concepts, and pictures where the decoder looks at them -> completed captions.
+
+    `believed` is the step whose noise_prob, label and hints count: noise, or refine where there is one.
+    """
 
     run: str
     fit: str
     noise_fit: str
+    believed: str
     how: CaptionColumns
     options: EncoderOptions
     spec: EncoderSpec
-    _stage: Caption | None = field(default=None, repr=False, compare=False)
+    coca: CocaWork | None = None
+    _stage: Caption | KeepCaptions | None = field(default=None, repr=False, compare=False)
+    _rows: RowsToComplete | None = field(default=None, repr=False, compare=False)
 
     @property
     def device(self) -> str:
@@ -206,30 +365,62 @@ class CaptionWork:
         return self.spec.device
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_stage": None}
+        return {**self.__dict__, "_stage": None, "_rows": None}
 
     def prepare(self) -> None:
-        """Load captioner, noise model and text tower."""
+        """Load captioner or checkpoint, noise model and text tower."""
         if self._stage is None:
-            from curate.completion.fit import CompletionModel
-            from curate.stages.caption import Caption
+            from curate.stages.caption import Caption, KeepCaptions
 
-            store = RunStore(self.run)
-            model = CompletionModel.from_bytes(read_artifact(store, self.fit))
-            noise = NoiseModel.from_bytes(read_artifact(store, self.noise_fit))
+            models = self._models()
+            if models is None:
+                self._stage = KeepCaptions()
+                return
             encoder = load_encoder(self.options, self.spec)
-            self._stage = Caption(model, noise, lambda texts: encoder.encode_texts(texts).astype(np.float32), self.how)
+
+            def encode(captions: Sequence[str]) -> Floats:
+                return encoder.encode_texts(captions).astype(np.float32)
+
+            decoder = None if self.coca is None else self.coca.decoder(encode)
+            self._stage = Caption(*models, encode, self.how, decoder)
+            self._rows = self._stage.rows
+
+    def _models(self) -> tuple[CompletionModel, NoiseModel] | None:
+        """None where the fit's verdict is that nothing can be completed."""
+        from curate.completion.fit import CompletionModel, verdict_of
+
+        store = RunStore(self.run)
+        files = read_artifact(store, self.fit)
+        if verdict_of(files) != LEARNED:
+            return None
+        return CompletionModel.from_bytes(files), NoiseModel.from_bytes(read_artifact(store, self.noise_fit))
+
+    def _rows_to_complete(self, table: pa.Table) -> NDArray[np.intp]:
+        # A worker that only reads is not prepared: it loads what says which rows it has to read, once.
+        if self._rows is None:
+            from curate.stages.caption import RowsToComplete
+
+            models = self._models()
+            if models is None:
+                return np.empty(0, np.intp)
+            model, noise = models
+            self._rows = RowsToComplete(model, noise.seed, self.how.when)
+        return self._rows(table)
 
     def head(self, task: PartTask) -> pa.Table:
-        """The columns that the stage requires, from three steps."""
+        """The columns that the stage requires, and the pictures if the decoder looks at them."""
         store = RunStore(self.run)
         columns = {
             "embed": ("caption", "image_sha256", "status", "image_embedding", "text_embedding"),
             "noise": tuple(NOISE_SCHEMA.names),
+            **({"refine": BELIEFS} if self.believed == "refine" else {}),
             "concepts": ("concepts",),
         }
         tables = [store.read_table(part_file(step, task.number), names) for step, names in columns.items()]
-        return side_by_side(*tables)
+        table = overlaid(*tables)
+        if self.coca is None:
+            return table
+        return table.append_column("pixels", self.coca.pixels(task, self._rows_to_complete(table)))
 
     def body(self, table: pa.Table) -> pa.Table:
         """The completed captions."""
@@ -239,7 +430,10 @@ class CaptionWork:
 
 @dataclass
 class AnnotateWork:
-    """Puts the columns of all steps side by side: one row per pair, without the embeddings."""
+    """Puts the columns of all steps side by side: one row per pair, without the embeddings.
+
+    Where two steps made the same column the later one's counts.
+    """
 
     run: str
     steps: tuple[str, ...]
@@ -252,11 +446,17 @@ class AnnotateWork:
         """All columns that the steps left for the part."""
         store = RunStore(self.run)
         tables = [store.read_table(part_file(step, task.number)) for step in self.steps]
-        return side_by_side(*tables)
+        return overlaid(*tables)
 
     def body(self, table: pa.Table) -> pa.Table:
         """The columns of the annotation schema."""
         return annotation_table(table)
+
+
+def is_settled(store: RunStore, training: str) -> bool:
+    """Whether the training of a round was not done: labels had settled before, or nearly nobody is trusted."""
+    facts = read_artifact_facts(store, training)
+    return facts is not None and bool(facts["diagnostics"]["settled"])
 
 
 def artifact_folder(fit: str) -> str:
@@ -267,10 +467,10 @@ def artifact_folder(fit: str) -> str:
 def write_artifact(store: RunStore, fit: str, files: dict[str, bytes], facts: dict[str, Any]) -> None:
     """Leave a fit's files; `artifact.json` comes last, so that an interrupted fit counts as absent."""
     folder = artifact_folder(fit)
-    store.delete(f"{folder}/artifact.json")
+    store.delete(f"{folder}/{ARTIFACT_FILE}")
     for name, data in files.items():
         store.write_bytes(f"{folder}/{name}", data)
-    store.write_json(f"{folder}/artifact.json", {**facts, "files": sorted(files)})
+    store.write_json(f"{folder}/{ARTIFACT_FILE}", {**facts, "files": sorted(files)})
 
 
 def read_artifact(store: RunStore, fit: str) -> dict[str, bytes]:
@@ -285,5 +485,5 @@ def read_artifact(store: RunStore, fit: str) -> dict[str, bytes]:
 
 def read_artifact_facts(store: RunStore, fit: str) -> dict[str, Any] | None:
     """Fingerprint and diagnostics of a fit, None if it is not complete."""
-    facts: dict[str, Any] | None = store.read_json(f"{artifact_folder(fit)}/artifact.json")
+    facts: dict[str, Any] | None = store.read_json(f"{artifact_folder(fit)}/{ARTIFACT_FILE}")
     return facts

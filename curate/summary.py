@@ -12,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.errors import InputError
+from curate.errors import LEARNED, InputError
 from curate.ranking import ORDERS, BestRows, Order, doubles, unscored_last
 from curate.schema import Status, annotation_table
 from curate.store import RunStore
 from curate.where import parse_where
 
 ANNOTATIONS = "annotations"
+_FITS_WITH_VERDICTS = ("concepts", "caption")
 LABELS = ("clean", "uncertain", "noisy")
 HISTOGRAM_BINS = 10
 _PAIR_COLUMNS = ["row_id", "key", "shard", "row", "caption", "noise_prob", "label", "status", "error"]
@@ -99,6 +100,8 @@ class Summary:
         order: of the pairs shown.
         shown: pairs worth a look, one for each caption.
         noise: diagnostics of the noise fit (method, separable, noise share...), empty without one.
+        verdicts: one sentence for each fit that found too little to learn from.
+        refine: diagnostics of the rounds of refinement, empty without them.
     """
 
     run_pairs: int
@@ -110,6 +113,8 @@ class Summary:
     order: Order
     shown: list[ShownPair]
     noise: dict[str, Any] = field(default_factory=dict)
+    verdicts: list[str] = field(default_factory=list)
+    refine: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -186,7 +191,30 @@ def summarize(store: RunStore, top: int = 5, order: Order = "noisy", pairs: Pair
         order=order,
         shown=[ShownPair(**{name: row[name] for name in _PAIR_COLUMNS}) for row in best.rows],
         noise=facts.get("diagnostics", {}),
+        verdicts=verdicts(store),
+        refine=_refine_diagnostics(store),
     )
+
+
+def verdicts(store: RunStore) -> list[str]:
+    """One sentence for each fit behind a run's annotations that found too little to learn from.
+
+    Raises:
+        InputError: there are no annotations.
+    """
+    used = store.read_facts(annotation_files(store)[0]) or {}
+    found = [store.read_json(f"artifacts/{fit}/artifact.json") or {} for fit in _FITS_WITH_VERDICTS]
+    pairs = zip(_FITS_WITH_VERDICTS, found, strict=True)
+    told = [facts["diagnostics"] for fit, facts in pairs if facts and facts["fingerprint"] == used.get(f"{fit}_fit")]
+    return [each["verdict"] for each in told if each.get("verdict", LEARNED) != LEARNED]
+
+
+def _refine_diagnostics(store: RunStore) -> dict[str, Any]:
+    """Of the rounds that the annotations come from; what an earlier run left behind is none of theirs."""
+    made_by = (store.read_facts(annotation_files(store)[0]) or {}).get("refine_fit")
+    facts = store.read_json("artifacts/refine/artifact.json") or {}
+    found: dict[str, Any] = facts.get("diagnostics", {}) if made_by and facts.get("fingerprint") == made_by else {}
+    return found
 
 
 def _counts(table: pa.Table, column: str) -> dict[str, int]:

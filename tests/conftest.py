@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -13,7 +14,7 @@ from curate.config import parse_config
 from curate.plan import make_plan
 from curate.run import LocalRunner, execute
 from tests.corpus import write_corpus
-from tests.tiny import tiny_model
+from tests.tiny import tiny_coca, tiny_model
 
 
 class SilentProgress:
@@ -101,6 +102,55 @@ def pipeline(shards, tiny_encoder, tmp_path):
 def finished(shards, tiny_encoder, tmp_path_factory):
     """A finished run. Read only: copy it to change it."""
     made = Pipeline(shards, tmp_path_factory.mktemp("finished") / "run", tiny_encoder)
+    made.run()
+    return made
+
+
+# The tiny towers know nothing: two components as published are taken even where they mean nothing.
+DECIDED_NOISE = {"noise": {"signals": ["clip_similarity"], "folds": 3, "rounds": 1, "itc_epochs": 1}}
+
+
+@pytest.fixture(scope="session")
+def with_noise(shards, tiny_encoder, tmp_path_factory):
+    """A finished run whose noise model tells pairs apart. Read only: copy it to change it."""
+    made = Pipeline(shards, tmp_path_factory.mktemp("noise") / "run", tiny_encoder, stages=["embed", DECIDED_NOISE])
+    made.run()
+    return made
+
+
+@pytest.fixture(scope="session")
+def trusted_below(with_noise):
+    """A noise_prob that .6 of its pairs stay below."""
+    return float(pd.read_parquet(with_noise.output / "annotations").noise_prob.quantile(0.6))
+
+
+@pytest.fixture(scope="session")
+def completed(with_noise, trusted_below, tmp_path_factory):
+    """A finished run with concepts and captions that a captioner wrote. Read only: copy it to change it."""
+    made = with_noise.copied_to(tmp_path_factory.mktemp("completed"))
+    caption = {"when": "noise_rank > 0.3", "decoder": "gru", "margin": 0, "accept_quantile": 0}
+    made.raw["stages"] = ["embed", DECIDED_NOISE, "concepts", {"caption": {**caption, "trusted_below": trusted_below}}]
+    made.run()
+    assert pd.read_parquet(made.output / "annotations").synthetic_caption.notna().any()
+    return made
+
+
+@pytest.fixture(scope="session")
+def with_coca(with_noise, trusted_below, tmp_path_factory):
+    """A finished run whose doubtful captions a tiny CoCa wrote. Read only: copy it to change it."""
+    folder = tmp_path_factory.mktemp("coca")
+    options = tiny_coca(folder / "model")
+    caption = {
+        "when": "noise_rank > 0.3",
+        "decoder": "coca",
+        "coca": {"model": options.model, "pretrained": options.pretrained, "longest": options.longest},
+        # A part of the corpus is trusted; what random weights write can be accepted.
+        "trusted_below": trusted_below,
+        "margin": 0,
+        "accept_quantile": 0,
+    }
+    made = with_noise.copied_to(folder)
+    made.raw["stages"] = ["embed", DECIDED_NOISE, {"concepts": {"min_documents": 2}}, {"caption": caption}]
     made.run()
     return made
 

@@ -12,10 +12,14 @@ RUNS_RAY = {"run.py"}
 PRINTS = {"cli", "terminal.py"}
 # Made of torch through and through: nothing of curate imports them before it trains or writes.
 MADE_OF_TORCH = {
+    "bench/paper/adapter.py",
     "completion/coca.py",
     "models/captioner.py",
     "models/captioner_networks.py",
+    "models/finetune.py",
+    "models/lora.py",
     "models/losses.py",
+    "noise/virtual_update.py",
 }
 HEAVY = {"torch", "ray", "open_clip", "timm", "transformers", "sklearn", "faiss"}
 

@@ -6,33 +6,29 @@ import pytest
 from curate.errors import InputError
 from curate.export.selection import Selection
 from curate.export.table import export_table
+from curate.report.build import make_report
 from curate.run import LocalRunner
 from curate.store import RunStore
-from tests.conftest import Pipeline, worked_on
+from curate.summary import summarize
+from tests.conftest import DECIDED_NOISE, Pipeline, worked_on
 
-NOISE = {"noise": {"folds": 3, "rounds": 1, "itc_epochs": 1}}
 # Half of the corpus is trusted, the other half is taken for doubtful.
 CAPTION = {"caption": {"when": "noise_rank > 0.3", "decoder": "consensus", "margin": 0, "accept_quantile": 0}}
-STAGES = ["embed", NOISE, "concepts", CAPTION]
+STAGES = ["embed", DECIDED_NOISE, "concepts", CAPTION]
 
 
 @pytest.fixture(scope="module")
-def trusted_below(finished):
-    return float(pd.read_parquet(finished.output / "annotations").noise_prob.quantile(0.6))
-
-
-@pytest.fixture(scope="module")
-def with_captions(shards, tiny_encoder, trusted_below, tmp_path_factory):
+def with_captions(with_noise, trusted_below, tmp_path_factory):
     """A finished run. Read only: copy it to change it."""
-    folder = tmp_path_factory.mktemp("captions")
-    made = Pipeline(shards, folder / "run", tiny_encoder, stages=STAGES)
+    made = with_noise.copied_to(tmp_path_factory.mktemp("captions"))
+    made.raw["stages"] = STAGES
     made.run(f"stages.caption.trusted_below={trusted_below}")
     return made
 
 
-def test_doubtful_captions_get_another_and_the_originals_stay(with_captions, finished, trusted_below):
+def test_doubtful_captions_get_another_and_the_originals_stay(with_captions, with_noise, trusted_below):
     table = pd.read_parquet(with_captions.output / "annotations")
-    before = pd.read_parquet(finished.output / "annotations")
+    before = pd.read_parquet(with_noise.output / "annotations")
     assert table.caption.tolist() == before.caption.tolist()
     written = table.synthetic_caption.notna()
     assert written.any()
@@ -78,6 +74,36 @@ def test_a_captioner_is_trained_where_the_decoder_writes(with_captions, trusted_
     table = pd.read_parquet(copy.output / "annotations")
     words = {word for caption in table.caption for word in caption.split()}
     assert {word for caption in table.synthetic_caption.dropna() for word in caption.split()} <= words
+
+
+def test_where_noise_cannot_be_told_no_caption_is_completed(with_captions, curate, tmp_path):
+    copy = with_captions.copied_to(tmp_path)
+    code, told, _ = curate("run", copy.file(), "--set", "stages.noise.signals=default")
+    assert code == 0
+    assert "no captions: the noise fit could not tell right captions from wrong ones." in " ".join(told.split())
+    assert set(pd.read_parquet(copy.output / "annotations").caption_source) == {"original"}
+
+
+def test_without_trusted_pairs_the_run_goes_on_and_says_so(with_captions, curate, tmp_path):
+    copy = with_captions.copied_to(tmp_path)
+    nobody = ("stages.caption.trusted_below=1e-9", "stages.concepts.trusted_below=1e-9")
+    code, told, _ = curate("run", copy.file(), *(word for change in nobody for word in ("--set", change)))
+    assert code == 0
+    told = " ".join(told.split())
+    assert "no concepts: 0 of 160 pairs can be trusted, 50 are needed." in told
+    assert "no captions: 0 of 160 pairs can be trusted, 50 are needed." in told
+    table = pd.read_parquet(copy.output / "annotations")
+    assert table.completed_caption.tolist() == table.caption.tolist()
+    assert set(table.caption_source) == {"original"}
+    assert table[["concepts", "synthetic_caption", "synthetic_score"]].isna().all(axis=None)
+    assert worked_on(copy.run(*nobody)) == set()
+    store = RunStore(str(copy.output))
+    assert "no captions: 0 of 160 pairs can be trusted" in make_report(store, copy.config(*nobody))
+    assert len(summarize(store).verdicts) == 2
+    # Stages that are left out say nothing any more, though their artifacts are still there.
+    copy.raw["stages"] = ["embed", DECIDED_NOISE]
+    copy.run()
+    assert summarize(store).verdicts == []
 
 
 @pytest.mark.parametrize(

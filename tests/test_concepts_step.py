@@ -1,12 +1,13 @@
 """The concepts stage in a run: what depends on what, and the same bytes however it is carried out."""
 
 import json
+from importlib.metadata import version
 
 import pandas as pd
 import pytest
 
 from curate.errors import InputError
-from curate.plan import make_plan
+from curate.plan import RowStep, make_plan
 from curate.run import LocalRunner, execute
 from tests.conftest import Pipeline, SilentProgress, worked_on
 from tests.corpus import write_corpus
@@ -129,6 +130,21 @@ def test_a_vocabulary_file_is_known_by_what_is_in_it(with_concepts, tmp_path):
     assert "concepts fit" in worked_on(copy.run(f"stages.concepts.vocabulary={one}"))
     assert worked_on(copy.run(f"stages.concepts.vocabulary={two}")) == set()
     assert pd.read_parquet(copy.output / "annotations").concepts.map(len).eq(2).all()
+
+
+def test_the_library_of_the_index_is_named_where_there_is_one(with_concepts, tmp_path, monkeypatch):
+    file = tmp_path / "names.txt"
+    file.write_text("circle\nsquare\ncross\n")
+    copy = with_concepts.copied_to(tmp_path)
+
+    def said():
+        plan = make_plan(copy.config(f"stages.concepts.vocabulary={file}"), LocalRunner(1).index)
+        return next(step.facts for step in plan.steps if isinstance(step, RowStep) and step.name == "concepts")
+
+    monkeypatch.setattr("curate.plan.EXACT_NAMES", 3)
+    assert "faiss-cpu" not in said()["concepts"]
+    monkeypatch.setattr("curate.plan.EXACT_NAMES", 2)
+    assert said()["concepts"]["faiss-cpu"] == version("faiss-cpu")
 
 
 def test_a_missing_vocabulary_file_is_told_before_anything_runs(pipeline):

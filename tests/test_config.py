@@ -126,6 +126,22 @@ def test_stages_in_the_wrong_order_are_refused():
     )
 
 
+@pytest.mark.parametrize(
+    ("stages", "expected"),
+    [
+        ("  - refine\n", "p.yaml:6: stages.refine: refine needs the stage noise before it"),
+        ("  - noise\n  - refine: {trainable: all}\n", "p.yaml:7: stages.refine.trainable: input should be 'heads'"),
+        ("  - noise\n  - refine: {loss: nlip}\n", "p.yaml:7: stages.refine.loss: input should be 'nitc', 'npc', "),
+        ("  - noise\n  - refine: {round: 2}\n", "stages.refine.round: unknown key; did you mean 'rounds'?"),
+        ("  - noise\n  - refine: {batch_size: 1}\n", "stages.refine.batch_size: input should be greater than or"),
+        ("  - refine\n  - noise\n", "must be in the order embed, noise, refine"),
+        ("  - caption\n", "stages.caption: caption needs the stages noise and concepts before it"),
+    ],
+)
+def test_a_mistake_in_what_stages_need_is_named(stages, expected):
+    assert expected in complaint(GOOD.split("  - noise")[0] + stages)
+
+
 def test_overrides_win_over_the_file():
     config = parse_config(GOOD, "p.yaml", ["stages.noise.folds=3", "encoder.batch_size=8", "seed=7"])
     assert (config.stages.noise.folds, config.encoder.batch_size, config.seed) == (3, 8, 7)

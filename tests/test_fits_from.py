@@ -55,6 +55,8 @@ def test_other_pairs_are_scored_with_the_same_models_and_the_old_run_stays(finis
     table = pd.read_parquet(scoring.output / "annotations")
     assert len(table) == 80
     assert table.noise_prob.between(0, 1).all()
+    fitted_on = pd.read_parquet(finished.output / "annotations")
+    assert set(table.memory_image.dropna()) <= set(fitted_on.row_id)
     assert below(scoring.contents(), "artifacts/") == below(finished.contents(), "artifacts/")
     assert files_of(finished.output) == before
 

@@ -1,11 +1,16 @@
 """The Ray runner: the same bytes as the local one, and a refusal with the arithmetic where it cannot be scheduled."""
 
+import shutil
+from dataclasses import replace
+
 import pytest
+import torch
 
 from curate.errors import CurateError, InputError
 from curate.run import RayRunner, share_out
-from tests.conftest import Pipeline
+from tests.conftest import Pipeline, worked_on
 from tests.test_run import noise_by_key, shuffled_corpus
+from tests.test_training import training_of, weights
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +27,18 @@ def test_ray_gives_the_same_bytes_as_local(finished, ray_runner, tmp_path):
     heard = other.run(runner=ray_runner)
     assert sorted(number for name, number in heard.parts if name == "embed") == list(range(8))
     assert other.contents() == finished.contents()
+
+
+def test_ray_refines_to_the_same_bytes_as_local(finished, ray_runner, tmp_path):
+    refine = {"refine": {"rounds": 1, "epochs": 1, "trusted_below": 0.9}}
+    made = []
+    for runner in (None, ray_runner):
+        copy = finished.copied_to(tmp_path / ("local" if runner is None else "ray"))
+        copy.raw["stages"] = [*finished.raw["stages"], refine]
+        copy.run(runner=runner)
+        made.append(copy.contents())
+    assert made[0] == made[1]
+    assert any(name.startswith("refine/") for name in made[0])
 
 
 def test_ray_goes_on_where_local_stopped(finished, ray_runner, tmp_path):
@@ -76,13 +93,32 @@ def test_model_workers_leave_a_cpu_to_decode(device, parts, cpus, gpus, most, wo
     assert found * each["num_cpus"] + 1 <= cpus
 
 
-def test_ray_finds_the_same_concepts(finished, ray_runner, tmp_path):
-    runs = []
-    for name, runner in (("local", None), ("ray", ray_runner)):
-        stages = [*finished.raw["stages"], {"concepts": {"top_k": 3}}]
-        run = Pipeline(tmp_path, tmp_path / name, finished.raw["encoder"], stages=stages)
-        run.raw["input"] = finished.raw["input"]
-        run.run(runner=runner)
-        runs.append(run.contents())
-    assert runs[0] == runs[1]
-    assert any(name.startswith("concepts/") for name in runs[0])
+def test_ray_finds_the_same_concepts_and_completes_the_same_captions(completed, ray_runner, tmp_path):
+    copy = completed.copied_to(tmp_path)
+    for folder in ("concepts", "caption", "annotations"):
+        shutil.rmtree(copy.output / folder)
+    assert worked_on(copy.run(runner=ray_runner)) == {"concepts", "caption", "annotations"}
+    assert copy.contents() == completed.contents()
+
+
+def test_ray_writes_the_same_captions_with_a_checkpoint(with_coca, ray_runner, tmp_path):
+    copy = with_coca.copied_to(tmp_path)
+    for number in (0, 1, 6):
+        (copy.output / "caption" / f"part-{number:08d}.parquet").unlink()
+    heard = copy.run(runner=ray_runner)
+    assert sorted(heard.parts) == [("caption", 0), ("caption", 1), ("caption", 6)]
+    assert copy.contents() == with_coca.contents()
+
+
+def test_ray_train_leaves_the_weights_that_a_training_here_leaves(finished, ray_runner, tmp_path):
+    work = training_of(finished.copied_to(tmp_path))
+    ray_runner.train(work)
+    other = replace(work, folder="artifacts/here")
+    other.train()
+    theirs, ours = weights(work), weights(other)
+    assert all(torch.equal(weight, ours[name]) for name, weight in theirs.items())
+
+
+def test_ray_train_says_why_it_cannot_train(finished, ray_runner, tmp_path):
+    with pytest.raises(CurateError, match="too few"):
+        ray_runner.train(replace(training_of(finished.copied_to(tmp_path)), trusted_below=0.0))

@@ -51,11 +51,14 @@ def shuffled_corpus(folder):
 
 
 def noise_by_key(pipeline):
-    """Every noise column and cluster of each pair, floats as their bits."""
+    """Every noise column and cluster of each pair, floats as their bits, other pairs by their keys."""
     table = pq.read_table(pipeline.output / "annotations").sort_by("key")
     assert table.num_rows == 160
     names = [*NOISE_SCHEMA.names, "near_duplicate_cluster"]
-    return {name: as_bits(table.column(name).combine_chunks()) for name in ["key", *names]}
+    made = {name: as_bits(table.column(name).combine_chunks()) for name in ["key", *names]}
+    key_of = dict(zip(table.column("row_id").to_pylist(), made["key"], strict=True))
+    entries = {name: [row and key_of[row] for row in made[name]] for name in ("memory_image", "memory_text")}
+    return {**made, **entries}
 
 
 def as_bits(array):

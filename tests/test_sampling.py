@@ -26,6 +26,7 @@ def store_with(parts):
         fields = [[{"name": "site", "value": f"site {row % 3}"}] if row % 4 else [] for row in rows]
         table = pa.table(
             {
+                "row_id": [f"part {number}:{place}" for place in range(len(rows))],
                 "image_sha256": [f"sha {row}" if good else None for row, good in zip(rows, fine, strict=True)],
                 "caption": [f"caption {row}" for row in rows],
                 "status": ["ok" if good else "corrupt_image" for good in fine],
@@ -79,6 +80,14 @@ def test_a_pair_that_occurs_often_takes_the_room_of_eight_and_the_bound_holds(mo
     assert drawn([one], most)[1] == drawn(cut, most)[1] == sorted(room[:most])
 
 
+def test_of_copies_the_smallest_row_ids_are_taken_whichever_part_comes_first():
+    store = store_with([[0] * 6, [0] * 6])
+    for parts in ([0, 1], [1, 0]):
+        sample = draw_sample(store, parts, 100, 0, joint_space=False)
+        names = [f"part 0:{row}" for row in range(6)] + ["part 1:0", "part 1:1"]
+        assert sorted(sample.row_ids) == names
+
+
 def test_pairs_keep_their_own_embeddings():
     sample = draw_sample(store_with([ROWS[:20], ROWS[20:]]), [0, 1], 15, seed=1, joint_space=True)
     numbers = [int(caption.split()[1]) for caption in sample.captions]
@@ -88,6 +97,7 @@ def test_pairs_keep_their_own_embeddings():
     assert sample.image.tolist() == [[number, 1] for number in numbers]
     assert sample.text.tolist() == [[number, 2] for number in numbers]
     assert sample.image_sha256 == [f"sha {number}" for number in numbers]
+    assert sample.row_ids == [f"part {number // 20}:{number % 20}" for number in numbers]
 
 
 def test_strata_are_the_values_of_a_kept_field():

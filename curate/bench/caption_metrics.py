@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,16 @@ class CaptionFigures:
     distinct_ratio: float
     length: float
     new_words: float
+
+
+def check_metrics() -> None:
+    """Before anything is measured.
+
+    Raises:
+        InputError: sacrebleu is not installed.
+    """
+    if find_spec("sacrebleu") is None:
+        raise InputError("bench captions needs sacrebleu: pip install 'curate[bench]'")
 
 
 def caption_figures(
@@ -128,10 +139,8 @@ def _cider_d(written: Counter[Ngram], true: Counter[Ngram], occurs: Counter[Ngra
 
 
 def _sacrebleu(written: Sequence[str], true: Sequence[str]) -> tuple[float, float]:
-    try:
-        from sacrebleu.metrics import BLEU, CHRF
-    except ModuleNotFoundError:
-        raise InputError("bench captions needs sacrebleu: pip install 'curate[bench]'") from None
+    from sacrebleu.metrics import BLEU, CHRF
+
     bleu = BLEU(lowercase=True).corpus_score(list(written), [list(true)])
     chrf = CHRF(lowercase=True).corpus_score(list(written), [list(true)])
     return float(bleu.score), float(chrf.score)

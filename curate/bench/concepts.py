@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -221,7 +222,7 @@ def _record(
     }
 
 
-def concept_environment(noise_environment: Mapping[str, Any], hanta: str) -> Record:
+def concept_environment(noise_environment: Mapping[str, Any]) -> Record:
     """The first record: versions and machine, with the tagger's."""
-    versions = {**noise_environment["versions"], "hanta": hanta}
+    versions = {**noise_environment["versions"], "hanta": version("hanta")}
     return {**noise_environment, "bench": "concepts", "versions": versions}

@@ -16,16 +16,18 @@ import pyarrow.compute as pc
 
 from curate.bench.truth import figures
 from curate.columns import embedding_matrix, field_values
-from curate.config import PipelineConfig
+from curate.config import NoiseConfig, PipelineConfig, RefineConfig
 from curate.corpora.exchange import Kind, choose_mismatches
 from curate.corpora.pairs import Pair
 from curate.errors import InputError
 from curate.models.encoder import load_encoder
 from curate.noise.fit import NoiseOptions, NoiseSample, fit_with_rivals
 from curate.noise.model import identities
+from curate.noise.refine import RefineOptions, refine_noise
+from curate.noise.refined import RefinedModel, RefinedScores
 from curate.noise.signals import SignalName
 from curate.noise.similarity import unit_rows
-from curate.plan import Plan, encoder_options, noise_options
+from curate.plan import Plan, encoder_options, noise_options, refine_options
 from curate.run import Progress, Runner, execute
 from curate.schema import Status
 from curate.store import part_file
@@ -36,6 +38,9 @@ Subset: TypeAlias = Literal["all", "unique_caption"]
 Told: TypeAlias = Callable[[str], None]
 
 OURS = "ours"
+# `ours` with rounds of refinement behind it: the last, and every one by its number.
+REFINED = "refined"
+REFINED_ROUND = "refine_round_"
 # Signals of each published method, by what the towers must be.
 _ANY_TOWERS: dict[str, tuple[SignalName, ...]] = {
     "nlip": ("itc_loss",),
@@ -116,10 +121,12 @@ def rivals_of(methods: Sequence[str], joint_space: bool) -> dict[str, tuple[Sign
         InputError: there is no such method, or it needs towers that were trained together.
     """
     available = {**_ANY_TOWERS, **(_JOINT_TOWERS if joint_space else _CROSSFIT_TOWERS)}
-    chosen = list(available) if "all" in methods else [name for name in methods if name != OURS]
+    chosen = list(available) if "all" in methods else [name for name in methods if name not in (OURS, REFINED)]
     unknown = [name for name in chosen if name not in available]
     if unknown:
-        raise InputError(f"--method {', '.join(unknown)}: choose among all, {OURS}, {', '.join(sorted(available))}")
+        raise InputError(
+            f"--method {', '.join(unknown)}: choose among all, {OURS}, {REFINED}, {', '.join(sorted(available))}"
+        )
     return {name: available[name] for name in chosen}
 
 
@@ -163,22 +170,26 @@ def bench_noise(
 ) -> Iterator[Record]:
     """Records of every condition, method, subset and metric, as soon as they are known.
 
-    The same fit, scoring and mixtures as `curate run` with this config. Rivals get reference pairs, memory bank and
+    The same fit, scoring and mixtures as `curate run` with this config; method `refined`, which "all" leaves out, goes
+    on with its stage refine, or with that stage's defaults. Rivals get reference pairs, memory bank and
     cross-fitted space from the last round of ours, see `fit_with_rivals`.
 
     Raises:
         InputError: kind category without categories, or too few pairs.
     """
-    options = noise_options(config.stages.noise) if config.stages.noise is not None else NoiseOptions()
+    noise = config.stages.noise or NoiseConfig.model_validate({})
+    refine = refine_options(noise, config.stages.refine or RefineConfig.model_validate({}))
+    options = noise_options(noise)
     rivals = rivals_of(methods, corpus.joint_space)
     for cell in cells:
         told(f"{cell.kind} {cell.rate:g}, seed {cell.seed}")
-        yield from _measure(corpus, options, cell, rivals, methods, encode)
+        yield from _measure(corpus, options, refine if REFINED in methods else None, cell, rivals, methods, encode)
 
 
 def _measure(
     corpus: Corpus,
     options: NoiseOptions,
+    refine: RefineOptions | None,
     cell: Condition,
     rivals: Mapping[str, tuple[SignalName, ...]],
     methods: Sequence[str],
@@ -204,11 +215,27 @@ def _measure(
         share = float(diagnostics["noise_share"])
         yield from judged.records(OURS, scores.noise_prob, scores.noise_rank, share, str(diagnostics["separable"]))
         yield judged.record(OURS, "all", "seconds", seconds, "s")
+    if refine is not None:
+        started = time.monotonic()
+        refined = refine_noise(sample, model, options, refine, cell.seed)
+        seconds = time.monotonic() - started
+        yield from _refined_records(judged, refined, refined.score(scores.fold, corpus.image, text))
+        yield judged.record(REFINED, "all", "seconds", seconds, "s")
     keys = identities(corpus.image_sha256, captions, cell.seed)
     for name, fit in others.items():
         place = np.searchsorted(fit.keys, keys)
         probability, rank = fit.noise_prob[place], -fit.score[place]
         yield from judged.records(name, probability, rank, fit.mixture.noise_share, fit.mixture.separable)
+
+
+def _refined_records(judged: _Judged, model: RefinedModel, scores: RefinedScores) -> Iterator[Record]:
+    """Of every round, and of the last by the method's own name; none where there was nothing to learn from."""
+    for number, (each, probability) in enumerate(zip(model.diagnostics["rounds"], scores.noise_prob, strict=True)):
+        names = [f"{REFINED_ROUND}{number + 1}", *([REFINED] if number == len(model.rounds) - 1 else [])]
+        mixture = each["mixture"]
+        rank = scores.noise_rank[number]
+        for name in names:
+            yield from judged.records(name, probability, rank, mixture["noise_share"], mixture["separable"])
 
 
 def frequency_subset(least: int, most: int | None) -> str:
@@ -288,7 +315,6 @@ def _values(noise_prob: Floats, rank: Floats, mismatched: Bools) -> dict[str, fl
 
 def environment(corpus: Corpus, encoder: str) -> Record:
     """The first record: versions and machine."""
-    names = ("numpy", "scikit-learn", "torch", "open_clip_torch", "curate")
     return {
         "bench": "noise",
         "metric": "environment",
@@ -296,6 +322,14 @@ def environment(corpus: Corpus, encoder: str) -> Record:
         "pairs": len(corpus.pairs),
         "encoder": encoder,
         "joint_space": corpus.joint_space,
+        **versions_and_machine(),
+    }
+
+
+def versions_and_machine() -> Record:
+    """What every bench says of where it ran."""
+    names = ("numpy", "scikit-learn", "torch", "open_clip_torch", "curate")
+    return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": platform.system(),

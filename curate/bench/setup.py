@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from curate.bench.concepts import ConceptBench
-from curate.config import ConceptsConfig, NoiseConfig, PipelineConfig, load_config, parse_config
+from curate.config import CaptionConfig, ConceptsConfig, NoiseConfig, PipelineConfig, load_config, parse_config
 from curate.corpora.exchange import Kind
 from curate.errors import InputError
-from curate.plan import Plan, concept_options, encoder_options, given_vocabulary, noise_options
+from curate.plan import (
+    Plan,
+    caption_columns,
+    concept_options,
+    encoder_options,
+    given_vocabulary,
+    noise_options,
+)
+
+if TYPE_CHECKING:
+    from curate.bench.captions import CaptionBench
 
 _OFFLINE = """\
 input: {path: "nothing"}
@@ -33,7 +43,7 @@ def bench_config(
     config = base.model_copy(update={"input": given, "output": str(work)})
     noise = config.stages.noise or NoiseConfig.model_validate({})
     measured = config.model_copy(update={"stages": config.stages.model_copy(update={"noise": noise})})
-    nothing_else = {"noise": None, "concepts": None}
+    nothing_else = {"noise": None, "refine": None, "concepts": None, "caption": None}
     embed_only = config.model_copy(update={"stages": config.stages.model_copy(update=nothing_else)})
     return measured, embed_only
 
@@ -57,6 +67,40 @@ def concept_bench(config: PipelineConfig, plan: Plan) -> ConceptBench:
     )
 
 
+def caption_bench(config: PipelineConfig, plan: Plan) -> CaptionBench:
+    """What `curate bench captions` fits with: the pipeline's options, its text tower and the tagger of nouns.
+
+    Raises:
+        InputError: the vocabulary cannot be read, the metrics are not installed, or the decoder looks at pictures.
+    """
+    from curate.bench.caption_metrics import check_metrics
+    from curate.bench.captions import CaptionBench
+    from curate.completion.fit import CompletionOptions
+
+    check_metrics()
+    of_concepts = concept_bench(config, plan)
+    concepts = config.stages.concepts or ConceptsConfig.model_validate({})
+    caption = config.stages.caption or CaptionConfig.model_validate({})
+    if caption.decoder == "coca":
+        raise InputError(
+            "stages.caption.decoder: coca looks at pictures, and this bench keeps embeddings only. Measure another "
+            "decoder: --set stages.caption.decoder=default"
+        )
+    return CaptionBench(
+        noise=of_concepts.noise or noise_options(NoiseConfig.model_validate({})),
+        concepts=of_concepts.concepts,
+        completion=CompletionOptions(
+            decoder=caption.decoder, trusted_below=caption.trusted_below, accept_quantile=caption.accept_quantile
+        ),
+        policy=caption_columns(caption).policy,
+        tokenizer=of_concepts.tokenizer,
+        encode=of_concepts.encode,
+        top_k=concepts.top_k,
+        scorer=concepts.scorer,
+        vocabulary=of_concepts.vocabulary,
+    )
+
+
 def parse_kinds(typed: str) -> list[Kind]:
     """Kinds of mismatch from "random,nearest".
 
@@ -64,11 +108,16 @@ def parse_kinds(typed: str) -> list[Kind]:
         InputError: there is no such kind.
     """
     kinds: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
-    names = [name.strip() for name in typed.split(",")]
+    names = parse_names(typed)
     unknown = [name for name in names if name not in kinds]
     if unknown:
         raise InputError(f"--kind {', '.join(unknown)}: choose among {', '.join(kinds)}")
     return [kinds[name] for name in names]
+
+
+def parse_names(typed: str) -> list[str]:
+    """Names from "ours,lemon"."""
+    return [name.strip() for name in typed.split(",")]
 
 
 def parse_rates(typed: str) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from curate.bench.noise import FREQUENCIES, OURS, Cell, Record, frequency_subset, over_seeds, verdicts
 
@@ -18,12 +19,21 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table as text: what stands above it, its heads, and its rows, of which those of our method are marked."""
+    """A table as text.
+
+    Attributes:
+        title: what stands above it.
+        heads: of the columns.
+        rows: a text for each column.
+        ours: which rows are of our method; they are marked.
+        names: how many of the first columns hold names, not figures.
+    """
 
     title: str
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     ours: tuple[bool, ...]
+    names: int = 1
 
 
 def noise_tables(records: Sequence[Record]) -> list[TextTable]:
@@ -61,9 +71,104 @@ def concept_tables(records: Sequence[Record]) -> list[TextTable]:
         for rate in dict.fromkeys(rate for _, rate, _ in cells[0]):
             keys = [key for key in cells[0] if key[1] == rate]
             rows = tuple((key[2], *(_percent(held[key]) for held in cells)) for key in keys)
-            title = f"against {truth.replace('_', ' ')}, {f'{rate:g} of the captions exchanged' if rate else 'clean'}"
+            title = f"against {truth.replace('_', ' ')}, {_exchanged(rate)}"
             tables.append(TextTable(title, ("method", "P@5", "R@10", "mAP"), rows, tuple(k[2] == OURS for k in keys)))
     return tables
+
+
+_CAPTION_COLUMNS = (
+    ("cider_d", "CIDEr-D"),
+    ("bleu", "BLEU"),
+    ("chrf", "chrF"),
+    ("cosine", "cosine"),
+    ("recall_at_1", "R@1"),
+    ("recall_at_10", "R@10"),
+    ("distinct_ratio", "distinct"),
+    ("length", "length"),
+    ("new_words", "new"),
+    ("captions_per_second", "per s"),
+)
+_LIKENESS = _CAPTION_COLUMNS[:6]
+# Of figures that are not shares.
+_DECIMALS = {"cider_d": 1, "bleu": 1, "chrf": 1, "length": 1, "captions_per_second": 0}
+_WITH_SPREAD = ("cider_d", "cosine", "recall_at_10")
+_POLICY_COLUMNS = (
+    ("accepted", "wrong ones completed"),
+    ("accepted_closer", "of these closer to the truth"),
+    ("clean_changed", "right ones changed"),
+)
+
+
+def caption_tables(records: Sequence[Record], ours: str) -> list[TextTable]:
+    """What each decoder writes, one table a rate; what the policy believes; what exchanged captions cost.
+
+    Means over the seeds; their spread for CIDEr-D, cosine and R@10 only, so that a table fits a terminal.
+    CIDEr-D is x 100; BLEU and chrF are in [0, 100]; R@1, R@10, distinct (captions) and new (words) are shares.
+
+    Args:
+        records: of `bench_captions`.
+        ours: the decoder whose rows are marked.
+    """
+    metrics = ("images", *(metric for metric, _ in (*_CAPTION_COLUMNS, *_POLICY_COLUMNS)))
+    cells = {metric: over_seeds(records, metric) for metric in metrics}
+    rates = list(dict.fromkeys(rate for _, rate, _ in cells["cider_d"]))
+    tables = [_decoder_table(cells, rate, ours) for rate in rates]
+    if cells["clean_changed"]:
+        tables.append(_policy_table(cells))
+    noisy = [key for key in cells["cider_d"] if key[1] and (key[0], 0.0, key[2]) in cells["cider_d"]]
+    return [*tables, _kept_table(cells, noisy, ours)] if noisy else tables
+
+
+_Cells: TypeAlias = "dict[str, dict[tuple[str, float, str], Cell]]"
+
+
+def _decoder_table(cells: _Cells, rate: float, ours: str) -> TextTable:
+    keys = [key for key in cells["cider_d"] if key[1] == rate]
+    rows = tuple(
+        (key[2], *(_figure(metric, cells[metric].get(key)) for metric, _ in _CAPTION_COLUMNS)) for key in keys
+    )
+    pictures = next(cell.mean for key, cell in cells["images"].items() if key[1] == rate)
+    title = f"captions of {pictures:.0f} held-out pictures, {_exchanged(rate)}"
+    return TextTable(title, ("decoder", *_names(_CAPTION_COLUMNS)), rows, tuple(key[2] == ours for key in keys))
+
+
+def _policy_table(cells: _Cells) -> TextTable:
+    keys = list(cells["clean_changed"])
+    rows = tuple(
+        (f"{key[1]:g}", key[2], *(_shown(cells[metric].get(key)) for metric, _ in _POLICY_COLUMNS)) for key in keys
+    )
+    heads = ("exchanged", "decoder", *_names(_POLICY_COLUMNS))
+    return TextTable("what the policy does with doubtful captions", heads, rows, (False,) * len(rows), names=2)
+
+
+def _kept_table(cells: _Cells, keys: Sequence[tuple[str, float, str]], ours: str) -> TextTable:
+    def kept(metric: str, key: tuple[str, float, str]) -> str:
+        mean, clean = cells[metric][key].mean, cells[metric][key[0], 0.0, key[2]].mean
+        return f"{mean / clean:.2f}" if mean is not None and clean else ""
+
+    shown = [key for key in keys if key[2] in {method for _, _, method in cells["captions_per_second"]}]
+    rows = tuple((f"{key[1]:g}", key[2], *(kept(metric, key) for metric, _ in _LIKENESS)) for key in shown)
+    heads = ("exchanged", "decoder", *_names(_LIKENESS))
+    marked = tuple(key[2] == ours for key in shown)
+    return TextTable("share of the clean figures that is kept", heads, rows, marked, names=2)
+
+
+def _exchanged(rate: float) -> str:
+    return f"{rate:g} of the captions exchanged" if rate else "clean"
+
+
+def _names(columns: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(name for _, name in columns)
+
+
+def _figure(metric: str, cell: Cell | None) -> str:
+    if cell is None or cell.mean is None:
+        return ""
+    spread = metric in _WITH_SPREAD
+    if metric not in _DECIMALS:
+        return _shown(cell, spread)
+    decimals = _DECIMALS[metric]
+    return f"{cell.mean:.{decimals}f}" + (f" ±{cell.spread:.{decimals}f}" if spread and cell.spread else "")
 
 
 def _percent(cell: Cell) -> str:
@@ -82,7 +187,7 @@ def frequency_table(records: Sequence[Record]) -> TextTable:
         if key[2] == OURS
     ]
     title = "recall of clean pairs by caption frequency"
-    return TextTable(title, ("kind", "rate", *heads), tuple(rows), (False,) * len(rows))
+    return TextTable(title, ("kind", "rate", *heads), tuple(rows), (False,) * len(rows), names=2)
 
 
 def _shown(cell: Cell | None, spread: bool = True) -> str:

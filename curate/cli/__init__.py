@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from curate.cli import bench, data, export, inspect, look, run
+from curate.cli import bench, data, export, inspect, look, pipeline, run
 from curate.cli.shared import err, harmless
 from curate.errors import CurateError, InputError
 
@@ -18,6 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Offline curation of noisy web image-text corpora: which captions do not belong to their image?",
 )
+app.command()(pipeline.init)
+app.command()(pipeline.validate)
 app.command()(run.run)
 app.command()(run.plan)
 app.command()(inspect.inspect)
@@ -32,6 +34,8 @@ bench_app = typer.Typer(no_args_is_help=True, help="Measure curate against known
 app.add_typer(bench_app, name="bench")
 bench_app.command()(bench.noise)
 bench_app.command()(bench.concepts)
+bench_app.command()(bench.captions)
+bench_app.command()(bench.paper)
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from curate.cli.show import (
     print_facts,
     print_histogram,
     print_pair,
+    print_rounds,
     print_shown,
     printable,
 )
@@ -145,6 +146,7 @@ def _show_summary(
         reader.pictures_of([pair.row_id for pair in summary.shown]) if reader.folder else _Pictures({}, {}, None)
     )
     print_counts(out, summary)
+    print_rounds(out, summary)
     print_histogram(out, summary.histogram)
     print_shown(out, summary, pictures.files)
     return {**summary.to_json(), **pictures.to_json()}

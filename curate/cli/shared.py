@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -57,12 +58,12 @@ RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run director
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(kept: str = "what is finished is kept; run the same command again to go on") -> Iterator[None]:
     """Ctrl-C ends with a word and exit code 130."""
     try:
         yield
     except KeyboardInterrupt:
-        err.print("\ninterrupted: what is finished is kept; run the same command again to go on")
+        err.print(f"\ninterrupted: {kept}", markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
 
 
@@ -96,11 +97,18 @@ def show_data_progress(quiet: bool) -> Iterator[Any]:
         yield shown
 
 
-def rich_table(text: TextTable) -> Table:
-    table = Table(*text.heads, title=escape(text.title))
+def print_table(console: Console, text: TextTable) -> None:
+    """A table in full, however narrow the terminal and wherever the output goes: no figure is cut."""
+    # Eleven figures fit 100 columns without edges and with little padding.
+    table = Table(
+        title=f"\n{escape(text.title)}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
+    )
+    for place, head in enumerate(text.heads):
+        table.add_column(head, justify="right" if place >= text.names else "left", no_wrap=True)
     for row, ours in zip(text.rows, text.ours, strict=True):
         table.add_row(*map(escape, row), style="bold" if ours else None)
-    return table
+    table.width = console.measure(table, options=console.options.update(max_width=1000)).maximum
+    console.print(table, crop=False)
 
 
 def harmless(text: str) -> str:

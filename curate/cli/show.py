@@ -36,6 +36,7 @@ def print_summary(console: Console, summary: Summary, url: str, reports: list[St
     else:
         console.print("\nnothing to do: every file is there already", markup=False)
     print_counts(console, summary)
+    print_rounds(console, summary)
     print_shown(console, summary, {})
     console.print(f"\nannotations  {url}/annotations  (Parquet, one row per pair)", markup=False, soft_wrap=True)
     console.print(
@@ -72,6 +73,23 @@ def print_counts(console: Console, summary: Summary) -> None:
         console.print(
             f"separable: {noise.get('separable', 'unknown')} ({noise.get('method', '')}{estimate})", markup=False
         )
+    for verdict in summary.verdicts:
+        console.print(verdict, markup=False)
+
+
+def print_rounds(console: Console, summary: Summary) -> None:
+    """What each round of refinement changed, where there were any."""
+    if not summary.refine:
+        return
+    heads = ("round", "trusted", "entered", "left", "noise", "separable")
+    table = Table(*heads, title="refinement", title_justify="left", box=None)
+    for each in summary.refine["rounds"]:
+        counts = (f"{each[name]:,}" for name in ("trusted", "entered", "left"))
+        mixture = each["mixture"]
+        table.add_row(str(each["round"]), *counts, f"{mixture['noise_share']:.1%}", mixture["separable"])
+    console.print()
+    console.print(table)
+    console.print(f"ended: {summary.refine['ended']}", markup=False)
 
 
 def print_histogram(console: Console, histogram: Mapping[str, Sequence[int]]) -> None:

@@ -6,6 +6,7 @@ concepts stand in the text it continues.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,8 +20,10 @@ from curate.models.captioner import Concept
 from curate.models.towers import CocaModel
 
 BATCH = 8
+"""Pictures in one forward pass. Short of pictures, it is filled up: its shape decides on the last bits."""
+PROMPT_STEP = 8
+"""Prompts are padded to a multiple of so many tokens; only those that come out equally long share a forward pass."""
 PROMPT = "{}: a photo of"
-_NEVER = -1e9
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,26 @@ class Coca:
     Attributes:
         coca: the model, on the CPU or a GPU.
         encode: the run's text tower.
-        concepts: names in the prompt, at most.
+        concepts: names in the prompt, at most; fewer where the model's context has no room for them.
         longest: tokens written after the prompt, at most.
+        threads: torch threads in the calling thread.
+
+    Raises:
+        InputError: the model's context has no room for so long a caption.
     """
 
     coca: CocaModel
     encode: Encode
     concepts: int = 3
     longest: int = 24
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self._room < len(self._ids(concept_prompt((), 0))):
+            raise InputError(
+                f"caption.coca.longest: a prompt and {self.longest} tokens are more than this model's context; "
+                f"at most {self.longest + self._room - len(self._ids(concept_prompt((), 0)))} fit"
+            )
 
     def __call__(self, pictures: Pictures) -> Written:
         """See `Decoder`.
@@ -45,55 +60,73 @@ class Coca:
         Raises:
             InputError: the pictures came without pixels, or of another size.
         """
-        pixels, size = pictures.pixels, self.coca.preprocess["size"]
-        side = size if isinstance(size, int) else size[0]
+        pixels, side = pictures.pixels, int(self.coca.preprocess["size"])
         if pixels is None or pixels.shape[1:] != (side, side, 3):
             held = "none" if pixels is None else f"{pixels.shape[1]} x {pixels.shape[2]}"
             raise InputError(f"caption.decoder: coca needs pictures of {side} x {side} pixels; it got {held}")
-        captions: list[str] = []
-        for start in range(0, len(pictures), BATCH):
-            part = slice(start, min(start + BATCH, len(pictures)))
-            prompts = [concept_prompt(named, self.concepts) for named in pictures.concepts[part]]
-            captions += self._write(pixels[part], prompts)
+        # The thread count belongs to the calling thread, and decides on the last bits.
+        torch.set_num_threads(self.threads)
+        prompts = [self._prompt(named) for named in pictures.concepts]
+        captions = [""] * len(pictures)
+        for width, rows in self._equally_long(prompts).items():
+            for start in range(0, len(rows), BATCH):
+                some = rows[start : start + BATCH]
+                said = self._write(pixels[some], [prompts[row] for row in some], width)
+                for row, caption in zip(some, said, strict=True):
+                    captions[row] = caption
         return Written(captions, embedded(captions, self.encode))
 
-    def _write(self, pixels: NDArray[np.uint8], prompts: Sequence[str]) -> list[str]:
-        """Pictures are encoded in batches of one shape; every prompt is continued by itself."""
+    @property
+    def _room(self) -> int:
+        """Tokens that a prompt may have, the start among them."""
+        model = self.coca.model
+        return min(int(model.context_length), int(model.text.context_length)) - self.longest
+
+    def _ids(self, prompt: str) -> list[int]:
+        """The prompt's tokens with the start and without the end."""
+        ids: list[int] = self.coca.tokenizer([prompt])[0].tolist()
+        return ids[: ids.index(self.coca.tokenizer.eot_token_id)]
+
+    def _prompt(self, concepts: Sequence[Concept]) -> list[int]:
+        """Tokens of the prompt with as many concepts as there is room for."""
+        prompts = (self._ids(concept_prompt(concepts, most)) for most in range(self.concepts, -1, -1))
+        return next(ids for ids in prompts if len(ids) <= self._room)
+
+    def _equally_long(self, prompts: Sequence[Sequence[int]]) -> dict[int, list[int]]:
+        """Rows by the length that their prompts are padded to."""
+        rows: defaultdict[int, list[int]] = defaultdict(list)
+        for row, ids in enumerate(prompts):
+            rows[min(-(-len(ids) // PROMPT_STEP) * PROMPT_STEP, self._room)].append(row)
+        return rows
+
+    def _write(self, pixels: NDArray[np.uint8], prompts: Sequence[Sequence[int]], width: int) -> list[str]:
+        """One forward pass a token. Attention is causal: what stands behind a row's last token changes nothing."""
+        model, tokenizer = self.coca.model, self.coca.tokenizer
+        pad, start, end = model.pad_id, tokenizer.sot_token_id, tokenizer.eot_token_id
         with torch.inference_mode():
             full = np.zeros((BATCH, *pixels.shape[1:]), dtype=np.uint8)
             full[: len(pixels)] = pixels
-            latent, tokens = self.coca.model._encode_image(self._prepared(full))
-            return [
-                self._continue(latent[row : row + 1], tokens[row : row + 1], prompt)
-                for row, prompt in enumerate(prompts)
-            ]
-
-    def _prepared(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
-        weight = next(self.coca.model.parameters())
-        shape = (1, 3, 1, 1)
-        mean, std = (
-            torch.tensor(self.coca.preprocess[key], device=weight.device).view(shape) for key in ("mean", "std")
-        )
-        values = torch.from_numpy(pixels).to(weight.device).permute(0, 3, 1, 2).float() / 255
-        return ((values - mean) / std).to(weight.dtype)
-
-    def _continue(self, latent: torch.Tensor, tokens: torch.Tensor, prompt: str) -> str:
-        tokenizer, model = self.coca.tokenizer, self.coca.model
-        ids = [number for number in tokenizer([prompt])[0].tolist() if number != model.pad_id]
-        end, first = ids[-1], len(ids) - 1
-        text = torch.tensor([ids[:-1]], device=tokens.device)
-        room = min(self.longest, int(model.text.context_length) - first)
-        for _ in range(room):
-            scores = model(None, text, image_latent=latent, image_embs=tokens, output_labels=False)["logits"][:, -1]
-            scores[:, [model.pad_id, ids[0]]] = _NEVER
-            if text.shape[1] == first:
-                scores[:, end] = _NEVER
-            chosen = scores.argmax(dim=1, keepdim=True)
-            if int(chosen) == end:
-                break
-            text = torch.cat([text, chosen], dim=1)
-        said = tokenizer.decode(text[0, first:].tolist())
-        return " ".join(said.replace("<end_of_text>", " ").replace("<start_of_text>", " ").split())
+            latent, seen = self.coca.encode_images(torch.from_numpy(full))
+            text = torch.full((BATCH, width), pad, device=seen.device)
+            for row, ids in enumerate(prompts):
+                text[row, : len(ids)] = torch.tensor(ids)
+            rows = torch.arange(BATCH, device=seen.device)
+            writing = rows < len(prompts)
+            last = torch.tensor([len(ids) - 1 for ids in prompts] + [0] * (BATCH - len(prompts)), device=seen.device)
+            for written in range(self.longest):
+                logits = model(None, text, image_latent=latent, image_embs=seen, output_labels=False)["logits"]
+                scores = logits[rows, last].float()
+                scores[:, [pad, start] if written else [pad, start, end]] = -torch.inf
+                chosen = scores.argmax(dim=1)
+                writing &= chosen != end
+                if not writing.any():
+                    break
+                text = torch.nn.functional.pad(text, (0, 1), value=pad)
+                last = last + 1
+                text[rows, last] = torch.where(writing, chosen, pad)
+            continued = [text[row, len(ids) :].tolist() for row, ids in enumerate(prompts)]
+        said = [tokenizer.decode([number for number in ids if number != pad]) for ids in continued]
+        return [" ".join(caption.split()) for caption in said]
 
 
 def concept_prompt(concepts: Sequence[Concept], most: int) -> str:

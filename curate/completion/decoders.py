@@ -275,7 +275,7 @@ def build_decoder(
         raise InputError(f"caption.decoder: {name}: the captioner that was fitted is a {architecture}. Fit it again.")
     if name in ("gru", "transformer", "beam", "sample"):
         return Write(bank, captioner, encode, _HOW.get(name, "greedy"), seed)
-    raise InputError(f"caption.decoder: {name}: it is loaded from a checkpoint, see curate.completion.coca")
+    raise InputError(f"caption.decoder: {name}: it writes with a checkpoint: make a curate.completion.coca.Coca of it")
 
 
 _HOW: dict[str, Literal["greedy", "beam", "sample"]] = {"beam": "beam", "sample": "sample"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from curate.completion.agreement import Agreement
 from curate.completion.bank import CaptionBank, nearest
 from curate.completion.decoders import NEIGHBOURS, UNTRAINED, Pictures, caption_rows
 from curate.completion.policy import DecoderName, acceptance_threshold
-from curate.errors import InputError
+from curate.concepts.fit import MIN_TRUSTED_PAIRS
+from curate.errors import LEARNED, NothingToLearnError
 from curate.models.captioner import (
     META_FILE,
     NETWORK_FILE,
@@ -42,6 +43,7 @@ class CompletionSample:
         noise_prob: in [0, 1], float32 [n].
         fold: of the noise model, int8 [n].
         concepts: retrieved by models that never saw the row.
+        decided: whether noise_prob means anything; not where its mixture is undecided.
     """
 
     image_sha256: Sequence[str]
@@ -51,6 +53,7 @@ class CompletionSample:
     noise_prob: Floats
     fold: NDArray[np.int8]
     concepts: Sequence[Sequence[Concept]]
+    decided: bool = True
 
 
 @dataclass(frozen=True)
@@ -133,14 +136,28 @@ class CompletionModel:
         )
 
 
+def untouched(reason: str) -> dict[str, bytes]:
+    """What is left in place of a model's files where nothing could be learned: the verdict."""
+    return {COMPLETION_FILE: json.dumps({"verdict": f"no captions: {reason}"}, ensure_ascii=False).encode()}
+
+
+def verdict_of(files: Mapping[str, bytes]) -> str:
+    """Why there is no model in these files; LEARNED: there is one."""
+    found: str = json.loads(files[COMPLETION_FILE]).get("verdict", LEARNED)
+    return found
+
+
 def fit_completion(
     sample: CompletionSample, noise: NoiseModel, options: CompletionOptions, seed: int
 ) -> CompletionModel:
     """Bank, captioner and threshold from the trusted pairs of a sample, whatever order it comes in.
 
     Raises:
-        InputError: no pair with a caption is trusted, or no word occurs often enough to write with.
+        NothingToLearnError: no noise_prob means anything; too few pairs with a caption are trusted; or no word occurs
+            often enough to write with.
     """
+    if not sample.decided:
+        raise NothingToLearnError("the noise fit could not tell right captions from wrong ones.")
     keys = identities(sample.image_sha256, sample.captions, noise.seed)
     trusted = [
         row
@@ -148,9 +165,11 @@ def fit_completion(
         if sample.noise_prob[row] < options.trusted_below and sample.captions[row].strip()
     ]
     rows = np.array(trusted, dtype=np.intp)
+    if len(trusted) < MIN_TRUSTED_PAIRS:
+        raise NothingToLearnError(
+            f"{len(trusted):,} of {len(keys):,} pairs can be trusted, {MIN_TRUSTED_PAIRS} are needed."
+        )
     agreement = Agreement(noise)
-    if not trusted:
-        acceptance_threshold(np.zeros(0, dtype=np.float32), options.accept_quantile)
     features = agreement.images(sample.image[rows])
     pictures = Pictures(
         keys[rows], sample.fold[rows], features, sample.image[rows], [sample.concepts[row] for row in trusted]
@@ -165,11 +184,16 @@ def fit_completion(
     )
     captioner = None
     if options.decoder not in UNTRAINED:
-        if len(bank) < 2:
-            raise InputError("caption: only one trusted pair; there is nothing to learn captions from")
         neighbours = nearest(bank, features.image_unit, NEIGHBOURS, others_only=True)
         given = caption_rows(bank, pictures, neighbours)
-        captioner = fit_captioner(given, captions, trust, options.captioner, seed)
+        captioner = fit_captioner(given, captions, trust, _captioner_options(options), seed)
     return CompletionModel(
         bank, captioner, np.unique(keys[rows]), acceptance_threshold(scores, options.accept_quantile), seed
     )
+
+
+def _captioner_options(options: CompletionOptions) -> CaptionerOptions:
+    """A decoder that names an architecture gets it, however many pairs there are."""
+    if options.decoder == "gru" or options.decoder == "transformer":
+        return replace(options.captioner, architecture=options.decoder)
+    return options.captioner

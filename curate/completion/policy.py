@@ -107,14 +107,10 @@ class Completed:
 def acceptance_threshold(trusted_scores: Floats, quantile: float) -> float:
     """The out-of-fold agreement that a share `quantile` of trusted pairs stays below.
 
-    Raises:
-        InputError: there is no trusted pair.
+    Args:
+        trusted_scores: float32 [t], t >= 1.
+        quantile: in [0, 1].
     """
-    if not len(trusted_scores):
-        raise InputError(
-            "caption: no pair of this input is trusted (noise_prob below caption.trusted_below), so nothing says what "
-            "a right caption looks like. Leave out the caption stage, or look at the noise report first."
-        )
     return float(np.quantile(trusted_scores.astype(np.float64), quantile))
 
 

@@ -22,9 +22,10 @@ from curate.noise.similarity import Floats, centred_unit_rows, half, unit_rows
 Encode = Callable[[Sequence[str]], NDArray[Any]]
 
 _NAMES_AT_ONCE = 2048
+_PLACED_AT_ONCE = 65_536
 INDEX_CANDIDATES = 256
 _CENTROIDS = 1024
-_PROBES = 16
+_PROBES = 64
 _POINTS_PER_CENTROID = 40
 _ROUNDS = 10
 
@@ -41,10 +42,10 @@ def name_embeddings(vocabulary: Vocabulary, templates: Sequence[str], encode: En
         float32 [names, d].
     """
     blocks = [
-        np.stack([row.mean(axis=0) for row in _embedded(prompts, encode)])
+        half(unit_rows(np.stack([row.mean(axis=0) for row in _embedded(prompts, encode)])))
         for prompts in _prompt_blocks(vocabulary, templates)
     ]
-    return half(unit_rows(np.concatenate(blocks)))
+    return np.concatenate(blocks)
 
 
 def _prompt_blocks(vocabulary: Vocabulary, templates: Sequence[str]) -> Iterator[list[list[str]]]:
@@ -77,12 +78,16 @@ class NameSpace:
 
     @cached_property
     def placed(self) -> Floats:
-        """The names, unit rows, float32 [v, j]."""
+        """The names, unit rows, float32 [v, j]. O(v j) memory: what lies between has many more dimensions."""
         if self.cca is None:
             return self.names
-        nothing = np.empty((len(self.names), 0), dtype=np.float32)
-        text = centred_unit_rows(self.names, self.text_mean)
-        return self.cca.text(Features(nothing, nothing, text, nothing, nothing, nothing))
+        starts = range(0, max(1, len(self.names)), _PLACED_AT_ONCE)
+        return np.concatenate([self._in_cca(self.cca, slice(start, start + _PLACED_AT_ONCE)) for start in starts])
+
+    def _in_cca(self, cca: Cca, rows: slice) -> Floats:
+        text = centred_unit_rows(self.names[rows], self.text_mean)
+        nothing = np.empty((len(text), 0), dtype=np.float32)
+        return cca.text(Features(nothing, nothing, text, nothing, nothing, nothing))
 
     def images(self, features: Features) -> Floats:
         """Images, unit rows, float32 [n, j]."""

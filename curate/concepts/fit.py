@@ -20,9 +20,9 @@ from curate.concepts.model import ConceptFold, ConceptModel, FittedConcepts, Nam
 from curate.concepts.neighbour_vote import Voters, neighbour_vote
 from curate.concepts.tagger import LinearTagger, fit_tagger
 from curate.concepts.vocabulary import Mentions, Vocabulary, mine_vocabulary
-from curate.concepts.words import Token, Tokenizer
+from curate.concepts.words import Token, Tokenizer, split_words
 from curate.corpora.pairs import meaning
-from curate.errors import InputError
+from curate.errors import LEARNED, NothingToLearnError
 from curate.noise.crossfit import RIDGE_ROWS_UNWEIGHTED, RIDGE_ROWS_WEIGHTED, Cca, fit_cca, weighted_moments
 from curate.noise.features import fit_reducer
 from curate.noise.fit import MOST_COPIES, training_rows
@@ -104,19 +104,45 @@ def fit_concepts(
         encode: the text tower: texts -> unit embeddings [n, dt].
 
     Returns:
-        The model; one with an empty vocabulary where fewer than 50 pairs can be trusted.
-
-    Raises:
-        InputError: too many pairs show one picture, or no name occurs often enough.
+        The model. Where there is nothing to learn from (fewer than 50 trusted pairs, too few different pictures, no
+        name that occurs often enough) `diagnostics["verdict"]` says so: given names are then found by cross-modal
+        similarity alone if the towers were trained together; else the vocabulary is empty.
     """
     rows = _canonical(sample, seed)
     weights = trust(sample, rows, options.trusted_below)
-    trusted = int((weights > 0).sum())
-    if trusted < MIN_TRUSTED_PAIRS:
-        verdict = f"no concepts: {trusted} of {len(rows)} pairs can be trusted, {MIN_TRUSTED_PAIRS} are needed"
-        return ConceptModel(seed, Vocabulary((), (), ()), None, {"verdict": verdict, "trusted_pairs": trusted})
     with threadpool_limits(1):
-        return _Fit(sample, rows, weights, vocabulary, options, seed, tokenizer, encode).model()
+        try:
+            return _Fit(sample, rows, weights, vocabulary, options, seed, tokenizer, encode).model()
+        except NothingToLearnError as reason:
+            figures = {"pairs": len(rows), "trusted_pairs": int((weights > 0).sum())}
+            if vocabulary is None or not sample.joint_space or not len(rows):
+                nothing = Vocabulary((), (), ())
+                return ConceptModel(seed, nothing, None, {"verdict": f"no concepts: {reason}", **figures})
+            fitted = _untrained(sample, rows, name_embeddings(vocabulary, options.templates, encode), options, seed)
+            verdict = f"concepts by cross-modal similarity alone: {reason}"
+            return ConceptModel(seed, vocabulary, fitted, {"verdict": verdict, "names": len(vocabulary), **figures})
+
+
+def _untrained(sample: ConceptSample, rows: Rows, names: Floats, options: ConceptOptions, seed: int) -> FittedConcepts:
+    """Names in the towers' own space. Nothing learns from captions, so that one fold does for all pictures."""
+    image, text = (array[rows].astype(np.float32, copy=False) for array in (sample.image, sample.text))
+    reducer = fit_reducer(image, text, options.image_dimensions, SKETCH_DIMENSIONS)
+    features = reducer(image, text)
+    fold, trained = np.zeros(len(rows), dtype=np.int8), np.ones((len(rows), 1), dtype=np.bool_)
+    hashes = picture_hashes([sample.image_sha256[row] for row in rows], seed)
+    nobody, nothing = features.image_unit[:0], MentionTable.of([], 0)
+    width = features.image.shape[1]
+    tagger = LinearTagger(np.zeros((width, 0), dtype=np.float32), np.zeros(0, dtype=np.float32))
+    cosine = features.raw_image[:_SCALE_ROWS] @ names[:_SCALE_NAMES].T
+    return FittedConcepts(
+        reducer=reducer,
+        known=_known(hashes, fold, features.sketch, trained),
+        names=NameRows(names),
+        voters=Voters(nobody, nobody[:, 0], trained[:0]),
+        mentions=nothing,
+        folds=(ConceptFold(None, tagger),),
+        fusion=Fusion(JOINT_WEIGHT, Scale.of(cosine), Scale(0.0, 1.0), Scale(0.0, 1.0)),
+    )
 
 
 def trust(sample: ConceptSample, rows: Rows, below: float) -> Floats:
@@ -152,6 +178,16 @@ class _Fit:
         tokenizer: Tokenizer,
         encode: Encode,
     ) -> None:
+        """Features, folds and vocabulary.
+
+        Raises:
+            NothingToLearnError: too few trusted pairs or different pictures, or no name occurs often enough.
+        """
+        trusted = int((weights > 0).sum())
+        if trusted < MIN_TRUSTED_PAIRS:
+            raise NothingToLearnError(
+                f"{trusted:,} of {len(rows):,} pairs can be trusted, {MIN_TRUSTED_PAIRS} are needed."
+            )
         self.options, self.seed, self.joint_space, self.encode = options, seed, sample.joint_space, encode
         self.weights, self.weighted = weights, sample.noise_prob is not None
         self.mined = vocabulary is None
@@ -164,6 +200,7 @@ class _Fit:
         self.trained = training_rows(self.features.sketch, self.fold, options.folds)
         self.known = _known(picture_hashes(pictures, seed), self.fold, self.features.sketch, self.trained)
         originals = {caption: sample.captions[row] for caption, row in zip(self.captions, rows, strict=True)}
+        self.originals = tuple(originals.values())
         self.tokens = {caption: tokenizer(original) for caption, original in originals.items()}
         self.vocabulary, self.mentions = self._vocabulary(vocabulary, tokenizer)
 
@@ -172,21 +209,27 @@ class _Fit:
         """Different captions of trusted pairs."""
         return sorted({c for c, weight in zip(self.captions, self.weights.tolist(), strict=True) if weight > 0})
 
+    @cached_property
+    def _said(self) -> frozenset[str]:
+        """All words of the captions and what they are compared by."""
+        words = (word.casefold() for caption in self.originals for word in split_words(caption))
+        return frozenset((*words, *(token.key for tokens in self.tokens.values() for token in tokens)))
+
     def _vocabulary(self, given: Vocabulary | None, tokenizer: Tokenizer) -> tuple[Vocabulary, MentionTable]:
         """Names, the most frequent first, and which of them each row's caption has.
 
         Raises:
-            InputError: nothing occurs often enough.
+            NothingToLearnError: nothing occurs often enough.
         """
         named = given or mine_vocabulary(
             map(self.tokens.__getitem__, self.trusted_captions), self.options.min_documents
         )
         if not named.names:
-            raise InputError(
-                f"concepts: no noun occurs in {self.options.min_documents} of the {len(self.trusted_captions):,} "
-                "different trusted captions. Set min_documents: 1, or give `vocabulary` a file of names."
+            raise NothingToLearnError(
+                f"no noun occurs in {self.options.min_documents} of the {len(self.trusted_captions):,} different "
+                "trusted captions. Set min_documents: 1, or give `vocabulary` a file of names."
             )
-        find = Mentions(named, tokenizer)
+        find = Mentions(named, tokenizer, self._said)
         by_caption = {caption: find(tokens) for caption, tokens in self.tokens.items()}
         documents = MentionTable.of([by_caption[c] for c in self.trusted_captions], len(named)).documents()
         order = np.argsort(-documents, kind="stable")
@@ -261,7 +304,7 @@ class _Fit:
         naming = self.mentions.counts > 0
         trusted = self.weights > 0
         return {
-            "verdict": "ok",
+            "verdict": LEARNED,
             "names": len(self.vocabulary),
             "names_in_trusted_captions": seen,
             "names_tagged": tagged,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -181,17 +181,24 @@ class ConceptModel:
     @cached_property
     def _spaces(self) -> list[NameSpace]:
         """The names that are scored one by one, in the space of each fold."""
-        return self._placed(slice(0, self._dense))
+        return list(self._placed(slice(0, self._dense)))
 
-    @cached_property
     def _indexes(self) -> list[NameIndex]:
         """All other names, in the space of each fold; several threads may be the first to ask."""
         with _BUILDING:
-            return [NameIndex(space.placed) for space in self._placed(slice(self._dense, None))]
+            return self._built_indexes
 
-    def _placed(self, rows: slice) -> list[NameSpace]:
+    @cached_property
+    def _built_indexes(self) -> list[NameIndex]:
+        """One for every fold; the same one where the towers' own space is that of all folds."""
+        spaces = self._placed(slice(self._dense, None))
+        if all(fold.cca is None for fold in self._model.folds):
+            return [NameIndex(next(spaces).placed)] * len(self._model.folds)
+        return [NameIndex(space.placed) for space in spaces]
+
+    def _placed(self, rows: slice) -> Iterator[NameSpace]:
         names, mean = self._model.names.embedding[rows], self._model.reducer.text_mean
-        return [NameSpace(names, mean, fold.cca) for fold in self._model.folds]
+        return (NameSpace(names, mean, fold.cca) for fold in self._model.folds)
 
     @cached_property
     def _weights(self) -> list[Floats]:
@@ -202,7 +209,7 @@ class ConceptModel:
         scores = self._scores(fold, chunk, scorer)
         if scorer in ("neighbours", "tagger") or self._dense == len(self.vocabulary):
             return scores, None
-        similarity, place = self._indexes[fold].search(self._spaces[fold].images(chunk))
+        similarity, place = self._indexes()[fold].search(self._spaces[fold].images(chunk))
         others = similarity if scorer == "cross_modal" else self._model.fusion.cross(similarity)
         dense = np.broadcast_to(np.arange(self._dense, dtype=np.int64), scores.shape)
         return np.concatenate([scores, others], axis=1), np.concatenate([dense, place + self._dense], axis=1)

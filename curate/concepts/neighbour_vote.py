@@ -50,6 +50,8 @@ def neighbour_vote(image: Floats, voters: Voters, weight: Floats, mentions: Ment
     O(n r q) time, O(n (r + t)) memory.
     """
     concepts = mentions.concepts
+    if concepts == 0:
+        return np.empty((len(image), 0), dtype=np.float32)
     cosine = image @ voters.image.T
     cosine[:, weight <= 0] = -np.inf
     nearest = np.sort(largest(cosine, NEIGHBOURS), axis=1)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from curate.concepts.words import Token, Tokenizer
+from curate.concepts.words import Token, Tokenizer, singulars, split_words
 from curate.errors import InputError
+
+log = logging.getLogger(__name__)
 
 MOST_NAMES = 1_000_000
 # How much more often than by chance the words of a phrase stand together: normalised pointwise mutual information
@@ -94,7 +97,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
         InputError: the file cannot be read, has no names, or more than a million.
     """
     try:
-        rows = _read_rows(path)
+        rows = list(_read_rows(path))
         vocabulary = _each_once(rows)
     except FileNotFoundError:
         raise InputError(
@@ -108,6 +111,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
         raise InputError(
             f"{path}: {len(vocabulary):,} names; {MOST_NAMES:,} are the most. Leave out those that few captions have."
         )
+    log.info("%s: %d names; %d empty lines and repeats left out", path, len(vocabulary), len(rows) - len(vocabulary))
     return vocabulary
 
 
@@ -249,12 +253,15 @@ class Mentions:
     Args:
         vocabulary: the names.
         tokenizer: of names and texts alike.
+        said: all words and keys of the texts, in lower case; None: any. A name with another word, other than a regular
+            plural of one of these, is not tagged: for a million names that would take minutes.
     """
 
-    def __init__(self, vocabulary: Vocabulary, tokenizer: Tokenizer) -> None:
+    def __init__(self, vocabulary: Vocabulary, tokenizer: Tokenizer, said: Set[str] | None = None) -> None:
         self._place: dict[tuple[str, ...], int] = {}
         for number, name in enumerate(vocabulary.names):
-            self._place.setdefault(tuple(token.key for token in tokenizer(name)), number)
+            if said is None or not any(said.isdisjoint(singulars(word)) for word in split_words(name)):
+                self._place.setdefault(tuple(token.key for token in tokenizer(name)), number)
             # A lemma that is tagged otherwise without its caption ("painting" alone is a verb) is still its own name.
             self._place.setdefault(tuple(name.casefold().split()), number)
         self._longest = min(_LONGEST_PHRASE, max((len(key) for key in self._place), default=0))

@@ -22,10 +22,14 @@ Tokenizer: TypeAlias = "Callable[[str], tuple[Token, ...]]"
 MODEL = "morphmodel_en.pgz"
 LONGEST_CAPTION = 2000
 _LONGEST_WORD = 40
+# Vowel signs and accents of their own (Hindi, Arabic, Thai), and what joins letters or keeps them apart (Persian).
+_MARKS = "".join(sign for sign in map(chr, range(0x10000)) if unicodedata.category(sign).startswith("M"))
+_LETTERS = rf"[^\W\d_]+(?:[{_MARKS}\u200c\u200d]+[^\W\d_]*)*"
 # A word, and "don't" and "t-shirt" are one; "fire_hydrant2" is two.
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*|\d+|[.,;:!?()\[\]/|\"]")
+_WORD = re.compile(rf"{_LETTERS}(?:['’-]{_LETTERS})*|\d+|[.,;:!?()\[\]/|\"]")
 _INNER_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
 _BREAK = "."
+_PLURALS = (("s", ""), ("es", ""), ("ies", "y"), ("ves", "f"), ("ves", "fe"), ("men", "man"))
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,16 @@ def _singular(word: str, lemma: str) -> str:
     if word == f"{lemma}es" and not lemma.endswith(("s", "x", "z", "ch", "sh", "o")):
         return f"{lemma}e"
     return lemma
+
+
+def singulars(word: str) -> set[str]:
+    """The key of a word, if it stands as it is, and all that it may be a regular plural of; a few are no words."""
+    key = word.casefold()
+    if not key[0].isalpha():
+        return {_BREAK}
+    return {key} | {
+        key.removesuffix(ending) + instead for ending, instead in _PLURALS if len(key) > 2 and key.endswith(ending)
+    }
 
 
 def is_latin(word: str) -> bool:

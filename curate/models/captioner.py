@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from curate.errors import InputError
+from curate.errors import InputError, NothingToLearnError
 from curate.models.captioner_networks import Architecture, Ensemble, Given, Network, Shape
 from curate.models.endings import Endings, fit_endings
 from curate.models.words import END, PAD, SPECIAL, START, UNKNOWN, Words, fit_words
@@ -407,14 +407,14 @@ def fit_captioner(
         seed: of weights, order and dropout.
 
     Raises:
-        InputError: no caption has a word that the vocabulary keeps.
+        NothingToLearnError: no caption has a word that the vocabulary keeps.
     """
     words = fit_words(captions, options.least_count, options.most_words)
     encoded = [words.encode(caption, None) for caption in captions]
     usable = [row for row, ids in enumerate(encoded) if any(number != UNKNOWN for number in ids)]
     if not usable:
-        raise InputError(
-            f"caption: no word occurs in {options.least_count} of the {len(captions):,} trusted captions, so there is "
+        raise NothingToLearnError(
+            f"no word occurs in {options.least_count} of the {len(captions):,} trusted captions, so there is "
             "nothing to write with. Add inputs, or choose `decoder: consensus`, which only copies."
         )
     rows = rows.take(usable)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curate.errors import CurateError, InputError
+from curate.models import numerics
+from curate.models.numerics import PRECISIONS, ModelSpec
 from curate.models.torch_pair import require_torch_pair
 from curate.models.towers import (
     ImageTower,
@@ -23,7 +24,7 @@ from curate.models.towers import (
     build_towers,
     offline_text_tower,
 )
-from curate.models.weights import OFFLINE, ModelFiles, locate
+from curate.models.weights import ENCODER, OFFLINE, ModelFiles, locate
 
 if TYPE_CHECKING:
     import torch
@@ -33,14 +34,12 @@ log = logging.getLogger(__name__)
 CPU_BATCH_SIZE = 16
 """Measured, EfficientNet-Lite0 on one core: 60 images/s at 16, 41 at 64, whose activations fall out of the cache."""
 GPU_BATCH_SIZE = 512
-PRECISIONS = ("fp32", "bf16", "fp16")
 MIN_COSINE = 0.999
 """A faster precision is used only if every embedding of a probe keeps at least this cosine to fp32."""
 
 TOKENS_PER_ROW = 16
 """A padded batch of captions has batch_size * 16 tokens in every bucket, so that a part-filled one wastes little."""
 
-_LIBRARIES = ("torch", "open_clip_torch", "timm", "transformers", "tokenizers", "pillow", "numpy")
 _PROBE_CAPTIONS = ("a dog", "a red bicycle leaning on a white wall in the old town", "chart of sales, 1998 - 2004 (%)")
 
 
@@ -72,58 +71,21 @@ class EncoderOptions:
 
 
 @dataclass(frozen=True)
-class EncoderSpec:
+class EncoderSpec(ModelSpec):
     """The numerics of an encoder, chosen once when planning; every worker honours it or says that it cannot.
 
     Attributes:
-        model: open_clip name, stem of a local config's file name, or "offline"; never a path.
-        pretrained: open_clip tag, "local" or "offline"; never a path.
-        weights_sha256: hex digest of the weights.
-        config_sha256: hex digest of the architecture and of the preprocessing it asks for.
-        image_size: side of the square that the image tower takes, in pixels.
-        mean, std: per channel (RGB), for pixels in [0, 1].
-        interpolation: bicubic or bilinear.
-        resize_mode: shortest (then crop), longest (then pad with `fill_color`) or squash.
-        fill_color: grey level of the padding, 0 to 255.
         image_dim, text_dim: width of the embeddings.
         joint_space: the towers were trained together, so a cosine between them means something.
         context_length: most tokens of a caption that the text tower reads.
-        device: cpu or cuda.
-        precision: fp32, bf16 or fp16.
         batch_size: rows in one padded forward pass of the image tower; see TOKENS_PER_ROW for captions.
-        threads: torch threads in each calling thread.
-        libraries: versions of the libraries that decide on the numbers, by distribution name.
     """
 
-    model: str
-    pretrained: str
-    weights_sha256: str
-    config_sha256: str
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: str
-    resize_mode: str
-    fill_color: int
     image_dim: int
     text_dim: int
     joint_space: bool
     context_length: int
-    device: str
-    precision: str
     batch_size: int
-    threads: int
-    libraries: dict[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """As a mapping of JSON types (lists for tuples)."""
-        content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return content
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> EncoderSpec:
-        """The spec that `to_json` wrote."""
-        return cls(**{**content, "mean": tuple(content["mean"]), "std": tuple(content["std"])})
 
 
 def resolve_encoder(options: EncoderOptions) -> EncoderSpec:
@@ -145,28 +107,23 @@ def resolve_encoder(options: EncoderOptions) -> EncoderSpec:
         torch.set_num_threads(threads_before)
 
 
-def load_encoder(options: EncoderOptions, spec: EncoderSpec) -> Encoder:
+def load_encoder(options: EncoderOptions, spec: EncoderSpec, trained: Path | None = None) -> Encoder:
     """Load the towers in a worker.
 
     Args:
         options: where the model and its weights are, as given to `resolve_encoder`.
         spec: what `resolve_encoder` made of them.
+        trained: weights that training made of the planned ones, which they stand in for.
 
     Raises:
         CurateError: this worker cannot honour the spec: no such device or precision, other libraries or weights.
     """
     require_torch_pair()
-    _check_libraries(spec)
-    _check_device(spec)
+    numerics.check_worker(spec, ENCODER)
     files = locate(options.model, options.pretrained)
-    found = {"weights_sha256": files.weights_sha256(), "config_sha256": files.config_sha256()}
-    for name, digest in found.items():
-        planned = getattr(spec, name)
-        if digest != planned:
-            raise _cannot_honour(
-                f"{name} of {spec.model}/{spec.pretrained} is {digest[:16]}..., planned {planned[:16]}...",
-                "Give every worker the same files",
-            )
+    numerics.check_files(spec, files)
+    if trained is not None:
+        files = dataclasses.replace(files, weights=(trained,))
     return Encoder(build_towers(files, spec.precision, spec.device), spec)
 
 
@@ -358,70 +315,31 @@ def _filled(column: NDArray[Any], rows: int) -> NDArray[Any]:
     return np.concatenate([column, np.repeat(column[-1:], missing, axis=0)]) if missing else column
 
 
-# Choosing and checking the numerics.
+# Choosing the numerics.
 
 
 def _resolve(options: EncoderOptions) -> EncoderSpec:
-    device = _choose_device(options.device)
+    device = numerics.choose_device(options.device)
+    numerics.check_precision(options.precision, device, ENCODER)
     files = locate(options.model, options.pretrained)
     towers = build_towers(files, "fp32", "cpu")
-    batch_size = options.batch_size or (CPU_BATCH_SIZE if device == "cpu" else GPU_BATCH_SIZE)
-    preprocess = towers.preprocess
     fp32 = EncoderSpec(
-        model=files.model,
-        pretrained=files.pretrained,
-        weights_sha256=files.weights_sha256(),
-        config_sha256=files.config_sha256(),
-        image_size=int(preprocess["size"]),
-        mean=_three(preprocess["mean"]),
-        std=_three(preprocess["std"]),
-        interpolation=str(preprocess["interpolation"]),
-        resize_mode=str(preprocess["resize_mode"]),
-        fill_color=int(preprocess["fill_color"]),
+        **vars(numerics.spec_of(files, towers.preprocess, device, "fp32")),
         image_dim=towers.image.dim,
         text_dim=towers.text.dim,
         joint_space=towers.joint_space,
         context_length=towers.text.lengths[-1],
-        device=device,
-        precision="fp32",
-        batch_size=batch_size,
-        threads=1,
-        libraries=_library_versions(),
+        batch_size=options.batch_size or (CPU_BATCH_SIZE if device == "cpu" else GPU_BATCH_SIZE),
     )
     return dataclasses.replace(fp32, precision=_choose_precision(options.precision, fp32, files, towers))
 
 
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
-
-
-def _choose_device(asked: str) -> str:
-    import torch
-
-    if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return asked
-
-
 def _choose_precision(asked: str, fp32: EncoderSpec, files: ModelFiles, towers: Towers) -> str:
-    if fp32.device == "cuda":
-        return "fp16" if asked == "auto" else asked
-    if asked == "fp16":
-        raise InputError("encoder.precision: fp16 is for a GPU; on a CPU use auto, fp32 or bf16")
-    if asked == "bf16" and not cpu_has_bf16():
-        raise InputError("encoder.precision: this CPU has no bf16 instructions (avx512_bf16, amx); use auto or fp32")
     if asked != "auto":
         return asked
-    return "bf16" if cpu_has_bf16() and _agrees("bf16", fp32, files, towers) else "fp32"
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this CPU computes in bf16 itself; without that bf16 is slower than fp32."""
-    import torch
-
-    capabilities: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    if fp32.device == "cuda":
+        return "fp16"
+    return "bf16" if numerics.cpu_has_bf16() and _agrees("bf16", fp32, files, towers) else "fp32"
 
 
 def _agrees(precision: str, fp32: EncoderSpec, files: ModelFiles, towers: Towers) -> bool:
@@ -454,39 +372,3 @@ def _cosines(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float64]:
     a, b = left.astype(np.float64), right.astype(np.float64)
     cosines: NDArray[np.float64] = (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
     return cosines
-
-
-def _library_versions() -> dict[str, str]:
-    versions: dict[str, str] = {}
-    for name in _LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            log.debug("%s is not installed", name)
-    return versions
-
-
-def _check_libraries(spec: EncoderSpec) -> None:
-    here = _library_versions()
-    differing = [
-        f"{name} {here.get(name, 'missing')} here, {planned} planned"
-        for name, planned in spec.libraries.items()
-        if here.get(name) != planned
-    ]
-    if differing:
-        raise _cannot_honour("; ".join(differing), "Install the same versions on every worker")
-
-
-def _check_device(spec: EncoderSpec) -> None:
-    import torch
-
-    if spec.device == "cuda" and not torch.cuda.is_available():
-        raise _cannot_honour("the plan chose cuda and torch sees no GPU", "Set encoder.device: cpu")
-    if spec.device == "cpu" and spec.precision == "bf16" and not cpu_has_bf16():
-        raise _cannot_honour("the plan chose bf16, which this CPU cannot compute in", "Set encoder.precision: fp32")
-    if spec.device == "cuda" and spec.precision == "fp32":
-        torch.backends.cudnn.allow_tf32 = False  # TF32 rounds to 10 bits, which is not what fp32 promises.
-
-
-def _cannot_honour(problem: str, remedy: str) -> CurateError:
-    return CurateError(f"this worker cannot encode as planned: {problem}. {remedy}, or plan again with what it has.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -210,25 +210,78 @@ def _open_clip_towers(files: ModelFiles, precision: str, device: str) -> Towers:
 
 @dataclass(frozen=True)
 class CocaModel:
-    """An open_clip CoCa model, its tokenizer (texts -> int64 [n, context]) and how its images are prepared."""
+    """An open_clip CoCa model.
+
+    Attributes:
+        model: with its weights, in eval mode.
+        tokenizer: CLIP's; texts -> int64 [n, context].
+        preprocess: how its images are prepared, keys of open_clip's PreprocessCfg.
+        precision: fp32, bf16 or fp16.
+        device: cpu or cuda.
+    """
 
     model: Any
     tokenizer: Any
     preprocess: Mapping[str, Any]
+    precision: str
+    device: str
+
+    def encode_images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """uint8 [n, h, w, 3], RGB -> latent [n, dim] and what the text decoder looks at [n, queries, width]."""
+        scale, shift = _scale_and_shift(self.preprocess, self.device)
+        prepared = _normalised(pixels.to(self.device), scale, shift, _dtype(self.precision))
+        latent, seen = self.model._encode_image(prepared)
+        return latent, seen
 
 
 def build_coca(files: ModelFiles, precision: str, device: str) -> CocaModel:
     """Load a model that writes captions.
 
+    Args:
+        files: of a model that was asked for in the section COCA.
+        precision: fp32, bf16 or fp16.
+        device: cpu or cuda.
+
     Raises:
-        InputError: it is no CoCa, or config and checkpoint do not fit.
+        InputError: config and checkpoint do not fit.
     """
-    if "multimodal_cfg" not in files.config.get("model_cfg", {}):
-        raise InputError(
-            f"caption.model: {files.model} has no text decoder. Give an open_clip CoCa model, such as coca_ViT-B-32."
-        )
     model = _open_clip_model(files, precision, device)
-    return CocaModel(model, _open_clip_tokenizer(files), _preprocess(model, files))
+    return CocaModel(model, _open_clip_tokenizer(files), _preprocess(model, files), precision, device)
+
+
+@dataclass(frozen=True)
+class TrainableTowers:
+    """An open_clip model that can be trained, in float32.
+
+    Attributes:
+        model: takes normalised pixels and tokens, gives unit rows of both and 1 / temperature.
+        tokenizer: texts -> int64 [n, context].
+        normalise: uint8 [n, side, side, 3] on the model's device -> float32 [n, 3, side, side].
+    """
+
+    model: Any
+    tokenizer: Callable[[list[str]], torch.Tensor]
+    normalise: Callable[[torch.Tensor], torch.Tensor]
+
+
+def build_trainable_towers(files: ModelFiles, device: str) -> TrainableTowers:
+    """Load a pair of towers to be trained.
+
+    Raises:
+        InputError: they are no open_clip model of two towers, or config and checkpoint do not fit.
+    """
+    import torch
+
+    if files.model == OFFLINE or "multimodal_cfg" in files.config.get("model_cfg", {}):
+        raise InputError(
+            f"refine.trainable: {files.model} is no open_clip model of an image and a text tower, which alone can be "
+            "trained as a whole. Set refine.trainable: heads, or another encoder.model."
+        )
+    model = _open_clip_model(files, "fp32", device)
+    scale, shift = _scale_and_shift(_preprocess(model, files), device)
+    return TrainableTowers(
+        model, _open_clip_tokenizer(files), lambda pixels: _normalised(pixels, scale, shift, torch.float32)
+    )
 
 
 def _open_clip_model(files: ModelFiles, precision: str, device: str) -> Any:
@@ -251,10 +304,12 @@ def _open_clip_model(files: ModelFiles, precision: str, device: str) -> Any:
     try:
         model = kind(**config, cast_dtype=open_clip.get_cast_dtype(precision))
     except (TypeError, AssertionError, RuntimeError, ValueError) as error:
-        raise InputError(f"encoder.model: open_clip cannot build {files.model} from its config: {error}") from error
+        raise InputError(
+            f"{files.section.key}.model: open_clip cannot build {files.model} from its config: {error}"
+        ) from error
     _load_weights(model, files)
     if precision != "fp32":
-        _lower_precision(model, _dtype(precision), "timm_model_name" in config["vision_cfg"])
+        _lower_precision(model, _dtype(precision), "timm_model_name" in config["vision_cfg"] or kind is open_clip.CoCa)
     return model.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
 
 
@@ -263,20 +318,41 @@ def _load_weights(model: Any, files: ModelFiles) -> None:
 
     path = files.weights[0]
     # open_clip falls back to an unrestricted torch.load in some cases; a file that passes here leaves it no cause.
-    weights.read_state_dict(path)
+    found = weights.read_state_dict(path)
     try:
         open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
     except (RuntimeError, KeyError, AttributeError, StopIteration) as error:
-        problem = "\n".join(line[:300] for line in str(error).splitlines()[:4])
-        raise InputError(f"encoder.pretrained: the checkpoint does not fit {files.model}: {problem}") from error
+        raise InputError(
+            f"{files.section.key}.pretrained: {path}: this checkpoint does not fit {files.model}: "
+            f"{_misfit(set(model.state_dict()), set(found), error)}"
+        ) from error
 
 
-def _lower_precision(model: Any, dtype: torch.dtype, timm_images: bool) -> None:
-    """As open_clip.create_model does: layer norms stay in float32."""
+def _misfit(wanted: set[str], found: set[str], error: Exception) -> str:
+    """Which weights are missing or unexpected; where all names are right, what open_clip says."""
+    found = {name.removeprefix("module.") for name in found}
+    differing = {"missing": sorted(wanted - found), "unexpected": sorted(found - wanted)}
+    told = [f"{what}: {_first_few(names)}" for what, names in differing.items() if names]
+    return "; ".join(told) or "\n".join(line[:300] for line in str(error).splitlines()[:4])
+
+
+def _first_few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _lower_precision(model: Any, dtype: torch.dtype, whole: bool) -> None:
+    """As open_clip.create_model does: layer norms stay in float32.
+
+    Args:
+        model: an open_clip model.
+        dtype: of its weights.
+        whole: all weights are lowered. open_clip's own choice of weights knows nothing of timm's towers, and misses
+            the queries of CoCa's poolers.
+    """
     import open_clip
     from open_clip.transformer import LayerNormFp32
 
-    if not timm_images:
+    if not whole:
         open_clip.convert_weights_to_lp(model, dtype=dtype)
         return
     model.to(dtype=dtype)
@@ -292,7 +368,7 @@ def _preprocess(model: Any, files: ModelFiles) -> dict[str, Any]:
     height, width = size if isinstance(size, tuple | list) else (size, size)
     if height != width:
         raise InputError(
-            f"encoder.model: {files.model} takes images of {width} x {height}; only squares are supported"
+            f"{files.section.key}.model: {files.model} takes images of {width} x {height}; only squares are supported"
         )
     merged: dict[str, Any] = merge_preprocess_dict(PreprocessCfg(), files.config.get("preprocess_cfg", {}))
     return {**merged, "size": int(height)}
@@ -407,6 +483,6 @@ def _open_clip_tokenizer(files: ModelFiles) -> Callable[..., torch.Tensor]:
     try:
         tokenizer = HFTokenizer(source, local_files_only=True, **shared)
     except OSError:
-        weights.require_hub(f"the tokenizer {name}")
+        weights.require_hub(f"the tokenizer {name}", files.section)
         tokenizer = HFTokenizer(source, **shared)
     return tokenizer

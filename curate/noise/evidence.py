@@ -19,7 +19,7 @@ from curate.noise import (
 )
 from curate.noise.agreement import CSLS, SIGNALS, Projected, Surroundings, agreement, project, surroundings
 from curate.noise.features import Features
-from curate.noise.memorization import Heads, itc_loss
+from curate.noise.memorization import itc_loss
 from curate.noise.negative_impact import MemoryBank
 from curate.noise.nulls import Mismatches
 from curate.noise.references import Batch, References, compare
@@ -31,7 +31,8 @@ Positions: TypeAlias = NDArray[np.int32]
 
 # Of every kind of view: its plain cosines, and what is made of them.
 _PLAIN = SIGNALS.index("similarity")
-_PUBLISHED: tuple[SignalName, ...] = (
+# Signals that compare with `Published.pairs`.
+BY_REFERENCES: tuple[SignalName, ...] = (
     "neg_clip_loss",
     "rank_correlation",
     "topology",
@@ -48,26 +49,32 @@ class Columns:
         joint_views: number of views in the towers' own space; they come first.
         crossfit_views: number of cross-fitted views.
         singles: signals of one column each, after the views' columns.
+        refined_views: number of views that refinement added; they come last, and count as cross-fitted ones.
     """
 
     joint_views: int
     crossfit_views: int
     singles: tuple[SignalName, ...]
+    refined_views: int = 0
+
+    @property
+    def views(self) -> int:
+        """Number of views."""
+        return self.joint_views + self.crossfit_views + self.refined_views
 
     @property
     def count(self) -> int:
         """Number of columns."""
-        return len(SIGNALS) * (self.joint_views + self.crossfit_views) + len(self.singles)
+        return len(SIGNALS) * self.views + len(self.singles)
 
     def of(self, signal: SignalName) -> list[int]:
         """Columns that belong to a signal: similarities are the views' plain cosines, csls what is made of them."""
         if signal in self.singles:
-            return [len(SIGNALS) * (self.joint_views + self.crossfit_views) + self.singles.index(signal)]
-        first = 0 if signal in JOINT_ONLY else self.joint_views
-        views = range(first, first + (self.joint_views if signal in JOINT_ONLY else self.crossfit_views))
+            return [len(SIGNALS) * self.views + self.singles.index(signal)]
         plain = signal in (JOINT_ONLY[0], CROSSFIT[0])
         # The adapter's cosine is no `clip_similarity` any more.
-        views = range(first, first + 1) if signal == JOINT_ONLY[0] else views
+        joint = range(1 if plain else self.joint_views)
+        views = joint if signal in JOINT_ONLY else range(self.joint_views, self.views)
         kinds = [_PLAIN] if plain else [kind for kind in range(len(SIGNALS)) if kind != _PLAIN]
         return [len(SIGNALS) * view + kind for view in views for kind in kinds]
 
@@ -136,7 +143,7 @@ class FoldEvidence:
         banks: the bank in each view.
         joint_view: which view is the joint space of published methods.
         columns: the layout.
-        heads, negatives, negative_features: of `itc_loss`.
+        heads, negatives, negative_features: of `itc_loss`: the space it is in, and the pairs it contrasts with.
         sample: features that the reference sets are rows of.
         neighbour_set: references of `neighbour_disagreement`, None if it is not asked for.
         published: references of the other published signals.
@@ -149,7 +156,7 @@ class FoldEvidence:
         banks: Sequence[Projected],
         joint_view: int,
         columns: Columns,
-        heads: Heads,
+        heads: View,
         negatives: Projected,
         negative_features: Features,
         sample: Features,
@@ -165,20 +172,32 @@ class FoldEvidence:
 
     def of_pairs(self, features: Features) -> Floats:
         """Columns of pairs, float32 [n, f], all higher is cleaner; a row's bytes do not depend on the others."""
-        columns = np.empty((len(features), self._columns.count), dtype=np.float32)
-        for part in padded_chunks(len(features)):
-            chunk = features.take(part).map(padded)
-            columns[part] = self._of_chunk(chunk)[: part.stop - part.start]
-        return columns
+        return self.with_memory(features)[0]
 
-    def _of_chunk(self, chunk: Features) -> Floats:
+    def with_memory(self, features: Features) -> tuple[Floats, Positions]:
+        """Columns of pairs, and which rows of the sample are their memory entries.
+
+        Returns:
+            `of_pairs`; and the entries by image and by caption that `negative_impact` asks, int32 [n, 2], -1 where
+            there is none.
+        """
+        columns = np.empty((len(features), self._columns.count), dtype=np.float32)
+        memory = np.empty((len(features), 2), dtype=np.int32)
+        for part in padded_chunks(len(features)):
+            made, entries = self._of_chunk(features.take(part).map(padded))
+            count = part.stop - part.start
+            columns[part], memory[part] = made[:count], entries[:count]
+        return columns, memory
+
+    def _of_chunk(self, chunk: Features) -> tuple[Floats, Positions]:
         around = surroundings(chunk, self._bank)
         projected = [project(view, chunk) for view in self._views]
         made = [
             agreement(pairs.similarity(), pairs.image @ bank.text.T, pairs.text @ bank.image.T, around)
             for pairs, bank in zip(projected, self._banks, strict=True)
         ]
-        return np.column_stack([*made, self._singles(chunk, projected[self._joint_view])])
+        singles, memory = self._singles(chunk, projected[self._joint_view])
+        return np.column_stack([*made, singles]), memory
 
     def of_mismatches(self, mismatches: Mismatches) -> Floats:
         """Columns of pairs made of images and captions of the bank, float32 [m, f]."""
@@ -215,13 +234,15 @@ class FoldEvidence:
             sketch=by_image.sketch,
         )
         joint = self._banks[self._joint_view]
-        return self._singles(features.map(padded), Projected(padded(joint.image[image]), padded(joint.text[text])))[
-            : len(image)
-        ]
+        singles, _ = self._singles(
+            features.map(padded), Projected(padded(joint.image[image]), padded(joint.text[text]))
+        )
+        return singles[: len(image)]
 
-    def _singles(self, chunk: Features, joint: Projected) -> Floats:
-        """One column for each single signal of one padded chunk, float32 [CHUNK, s]."""
+    def _singles(self, chunk: Features, joint: Projected) -> tuple[Floats, Positions]:
+        """One column for each single signal of one padded chunk, float32 [CHUNK, s]; memory entries, [CHUNK, 2]."""
         found: dict[SignalName, Floats] = {}
+        memory: Positions = np.full((CHUNK, 2), -1, dtype=np.int32)
         if "itc_loss" in self._columns.singles:
             pairs = project(self._heads, chunk)
             found["itc_loss"] = itc_loss(pairs, chunk, self._negatives, self._negative_features)
@@ -230,16 +251,20 @@ class FoldEvidence:
             ((_, compared),) = compare(batch, self._neighbours)
             found["neighbour_disagreement"] = neighbours.of_chunk(compared, self._neighbours)
         if self._published is not None and self._published_references is not None:
-            found |= self._by_publication(batch, self._published, self._published_references)
+            by_publication, memory = self._by_publication(batch, self._published, self._published_references)
+            found |= by_publication
         columns = np.empty((CHUNK, len(self._columns.singles)), dtype=np.float32)
         for number, name in enumerate(self._columns.singles):
             columns[:, number] = -found[name] if name in HIGHER_IS_NOISIER else found[name]
-        return columns
+        return columns, memory
 
-    def _by_publication(self, batch: Batch, published: Published, references: References) -> dict[SignalName, Floats]:
-        wanted = set(self._columns.singles) & set(_PUBLISHED)
+    def _by_publication(
+        self, batch: Batch, published: Published, references: References
+    ) -> tuple[dict[SignalName, Floats], Positions]:
+        memory: Positions = np.full((len(batch), 2), -1, dtype=np.int32)
+        wanted = set(self._columns.singles) & set(BY_REFERENCES)
         if not wanted:
-            return {}
+            return {}, memory
         ((_, compared),) = compare(batch, references)
         found: dict[SignalName, Floats] = {}
         if "neg_clip_loss" in wanted:
@@ -249,10 +274,13 @@ class FoldEvidence:
         if "topology" in wanted:
             found["topology"] = topology.of_chunk(compared, references)
         if "negative_impact" in wanted:
-            found["negative_impact"] = negative_impact.of_chunk(compared, references, published.memory).ratio
+            impact = negative_impact.of_chunk(compared, references, published.memory)
+            found["negative_impact"] = impact.ratio
+            entries = np.column_stack([impact.memory_image, impact.memory_text])
+            memory = np.where(entries >= 0, published.pairs.rows[entries], np.int32(-1))
         if "osa" in wanted:
             found["osa"] = osa.of_chunk(compared, published.boundary)
-        return found
+        return found, memory
 
 
 def surroundings_of_bank(bank: Features) -> Surroundings:

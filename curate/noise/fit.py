@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from curate.errors import InputError
+from curate.errors import InputError, NothingToLearnError
 from curate.noise import neg_clip_loss, negative_impact
 from curate.noise.agreement import Projected, project
 from curate.noise.crossfit import RIDGE_ROWS_UNWEIGHTED, RIDGE_ROWS_WEIGHTED, Cca, fit_cca, weighted_moments
@@ -87,6 +87,7 @@ class NoiseSample:
         image, text: L2-normalised embeddings, float16 or float32 [n, dv], [n, dt].
         joint_space: whether the towers were trained together (CLIP).
         strata: value of the column `mixture.by` for each pair; None: there is none.
+        row_ids: identity of each pair, by which memory entries are named; None: they are not.
     """
 
     image_sha256: Sequence[str]
@@ -95,6 +96,7 @@ class NoiseSample:
     text: Floats
     joint_space: bool
     strata: Sequence[str | None] | None = None
+    row_ids: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def fit_noise(sample: NoiseSample, options: NoiseOptions, seed: int) -> NoiseMod
     """
     evidence = evidence_of(options.signals, sample.joint_space)
     comparable = have_direction(sample.image) & have_direction(sample.text)
-    rows: Rows = _canonical(sample, np.nonzero(comparable)[0], seed)
+    rows: Rows = canonical(sample, np.nonzero(comparable)[0], seed)
     if len(rows) < options.min_pairs:
         broken = int((~comparable).sum())
         beside = f" (and {broken:,} whose embeddings are zero or not finite)" if broken else ""
@@ -161,7 +163,7 @@ def fit_noise(sample: NoiseSample, options: NoiseOptions, seed: int) -> NoiseMod
             "Add inputs, or leave out the noise stage."
         )
     with threadpool_limits(1):
-        return _Fit(sample, rows, evidence, (), options, seed).model()
+        return SampleFit(sample, rows, evidence, (), options, seed).model()
 
 
 @dataclass(frozen=True)
@@ -196,18 +198,19 @@ def fit_with_rivals(
     evidence = evidence_of(options.signals, sample.joint_space)
     others = {name: evidence_of(tuple(signals), sample.joint_space) for name, signals in rivals.items()}
     also = tuple(dict.fromkeys(signal for signals in others.values() for signal in signals))
-    rows = _canonical(sample, np.arange(len(sample.captions)), seed)
+    rows = canonical(sample, np.arange(len(sample.captions)), seed)
     with threadpool_limits(1):
-        fit = _Fit(sample, rows, evidence, also, options, seed)
+        fit = SampleFit(sample, rows, evidence, also, options, seed)
         model = fit.model()
         return model, {name: fit.method(signals) for name, signals in others.items()}
 
 
-def _canonical(sample: NoiseSample, rows: Rows, seed: int) -> Rows:
-    """Rows in the order of their identities' hashes, at most MOST_COPIES of each; equal ones by their stratum."""
+def canonical(sample: NoiseSample, rows: Rows, seed: int) -> Rows:
+    """Rows in the order of their identities' hashes, at most MOST_COPIES of each; equal ones by stratum and row_id."""
     keys = identities([sample.image_sha256[row] for row in rows], [sample.captions[row] for row in rows], seed)
     strata = [""] * len(rows) if sample.strata is None else [sample.strata[row] or "" for row in rows]
-    order = np.lexsort((np.array(strata), keys))
+    ids = [""] * len(rows) if sample.row_ids is None else [sample.row_ids[row] for row in rows]
+    order = np.lexsort((np.array(ids), np.array(strata), keys))
     kept: Rows = rows[order[copy_numbers(keys[order]) < MOST_COPIES]]
     return kept
 
@@ -248,7 +251,7 @@ class _Round:
 
 
 @dataclass(frozen=True)
-class _FoldColumns:
+class FoldColumns:
     """Standardised columns of a fold: its own pairs, shuffled and hard mismatches; float32 [., f]."""
 
     own: Floats
@@ -256,7 +259,7 @@ class _FoldColumns:
     hard: Floats
 
 
-class _Fit:
+class SampleFit:
     """The sample's usable rows in their canonical order, and the steps that share them."""
 
     def __init__(
@@ -271,6 +274,7 @@ class _Fit:
         self.options, self.seed, self.joint_space, self.evidence_names = options, seed, sample.joint_space, evidence
         pictures = [sample.image_sha256[row] for row in rows]
         self.strata = None if sample.strata is None else np.array([sample.strata[row] for row in rows], dtype=object)
+        self.row_ids = None if sample.row_ids is None else [sample.row_ids[row] for row in rows]
         image = sample.image[rows].astype(np.float32, copy=False)
         text = sample.text[rows].astype(np.float32, copy=False)
         self.reducer = fit_reducer(image, text, options.image_dimensions, SKETCH_DIMENSIONS)
@@ -292,7 +296,7 @@ class _Fit:
         self.negatives, self.negative_features = project(self.heads, negatives).rounded(), negatives
         self.also = also
         self._lay_out(())
-        self.last: Sequence[_FoldColumns] = ()
+        self.last: Sequence[FoldColumns] = ()
 
     def _lay_out(self, also: tuple[SignalName, ...]) -> None:
         """The columns of a round. It needs none that is no evidence; the model makes the others, behind these."""
@@ -310,8 +314,8 @@ class _Fit:
             noise = history[-1].mixture.posterior(history[-1].scored.observed)
             weights = np.maximum(1 - noise, np.float32(MIN_CLEAN_WEIGHT))
         last = history[-1]
-        strata = self._strata(last)
-        own = [name for name, mixture in strata.items() if mixture.stratum and mixture.stratum.fit == "own"]
+        strata = self._strata(last.scored, last.mixture)
+        own = own_strata(strata)
         fitted = Fitted(
             reducer=self.reducer,
             known=self.known,
@@ -327,7 +331,21 @@ class _Fit:
         )
         computed = computed_signals(self.evidence_names, self.joint_space)
         others = [name for name in computed if name not in (*self.singles, *CROSSFIT, *JOINT_ONLY)]
-        return NoiseModel(self.seed, fitted, (*self.singles, *others), tuple(own), self._diagnostics(history, strata))
+        return NoiseModel(
+            seed=self.seed,
+            fitted=fitted,
+            singles=(*self.singles, *others),
+            strata=tuple(own),
+            diagnostics=self._diagnostics(history, strata),
+            row_ids=self._memory_row_ids(last.folds),
+        )
+
+    def _memory_row_ids(self, folds: Sequence[FoldModel]) -> tuple[str, ...] | None:
+        """Of the sample's rows up to the last that stands in a memory bank."""
+        if self.row_ids is None:
+            return None
+        banks = [fold.published.pairs.rows[fold.published.memory.position] for fold in folds if fold.published]
+        return tuple(self.row_ids[: 1 + max((int(rows.max(initial=-1)) for rows in banks), default=-1)])
 
     def _nulls(self, fold: int) -> tuple[Mismatches, Mismatches]:
         """Mismatches among the bank's pairs, the same in every round.
@@ -415,7 +433,7 @@ class _Fit:
 
     def _fit_fold(
         self, fold: int, views: _FoldViews, weights: Floats, agreement: Floats
-    ) -> tuple[FoldModel, _FoldColumns]:
+    ) -> tuple[FoldModel, FoldColumns]:
         """The fold's model, and the columns of its own pairs, of shuffled and of hard mismatches."""
         joint_view = views.views[0]
         neighbours = (
@@ -455,7 +473,7 @@ class _Fit:
             null_sd=spread,
         )
         own = evidence.of_pairs(self.features.take(self.held_out[fold]))
-        return model, _FoldColumns(*(model.standardised(columns) for columns in (own, random, hard)))
+        return model, FoldColumns(*(model.standardised(columns) for columns in (own, random, hard)))
 
     def _standard(self, random: Floats) -> tuple[Floats, Floats]:
         """What columns are standardised by. A signal that stands alone stays as it is: pairs are in its order."""
@@ -536,19 +554,19 @@ class _Fit:
             design_effect=design_effect(self.groups),
         )
 
-    def _strata(self, last: _Round) -> Mapping[str, Mixture]:
+    def _strata(self, scored: Scored, pooled: Mixture) -> Mapping[str, Mixture]:
         """A mixture for each value of `mixture.by`, where it has enough pairs; shuffled pairs are those of all."""
         if self.strata is None:
             return {}
-        observed, random, hard = last.scored.histograms()
+        observed, random, hard = scored.histograms()
         names = sorted({name for name in self.strata.tolist() if name is not None})
         scores = {
-            name: Histogram.of(last.scored.observed[self.strata == name], observed.lowest, observed.highest)
+            name: Histogram.of(scored.observed[self.strata == name], observed.lowest, observed.highest)
             for name in names
         }
         kind, guarded = self._kind(self.evidence_names)
         return fit_strata(
-            last.mixture,
+            pooled,
             scores,
             random,
             kind,
@@ -578,18 +596,23 @@ class _Fit:
         }
 
 
+def own_strata(strata: Mapping[str, Mixture]) -> list[str]:
+    """Names of the strata whose mixture is fitted to their own scores."""
+    return [name for name, mixture in strata.items() if mixture.stratum and mixture.stratum.fit == "own"]
+
+
 def training_rows(sketch: Floats, fold: Folds, folds: int) -> Bools:
     """Which rows each fold's model may be trained on: rows of other folds that have no twin in it. bool [n, folds].
 
     Raises:
-        InputError: a fold holds fewer than 10 rows, or leaves fewer than 50 to train on.
+        NothingToLearnError: a fold holds fewer than 10 rows, or leaves fewer than 50 to train on.
     """
     trained: Bools = (fold[:, None] != np.arange(folds)) & ~folds_with_twins(sketch, fold, folds)
     held_out, training = int(np.bincount(fold, minlength=folds).min()), int(trained.sum(axis=0).min())
     if held_out < MIN_HELD_OUT_ROWS or training < MIN_TRAINING_ROWS:
-        raise InputError(
-            f"noise can't hold out pictures in {folds} folds: too many pairs show the same picture, so that a model "
-            f"would train on {training} pairs (needed: {MIN_TRAINING_ROWS}) or judge {held_out} "
-            f"(needed: {MIN_HELD_OUT_ROWS}). Remove duplicate pictures first."
+        raise NothingToLearnError(
+            f"pictures can't be held out in {folds} folds: too few, or too many pairs show the same picture, so that "
+            f"a model would train on {training} pairs (needed: {MIN_TRAINING_ROWS}) or judge {held_out} (needed: "
+            f"{MIN_HELD_OUT_ROWS}). Add inputs, or remove duplicate pictures."
         )
     return trained

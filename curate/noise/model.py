@@ -43,6 +43,11 @@ def identities(image_sha256: Sequence[str], captions: Sequence[str], seed: int) 
     )
 
 
+def is_decided(mixture: Mapping[str, Any], strata: Sequence[str]) -> bool:
+    """Whether a mixture, by its diagnostics, or that of a stratum with a posterior of its own means anything."""
+    return mixture["method"] != "none" or bool(strata)
+
+
 def copy_numbers(ascending: Hashes) -> NDArray[np.intp]:
     """For sorted hashes, how many equal ones stand before each; [n]."""
     return np.arange(len(ascending)) - np.searchsorted(ascending, ascending)
@@ -167,6 +172,31 @@ class Stratum:
     posterior: Posterior
 
 
+def stratified(
+    pooled: Posterior,
+    names: Sequence[str],
+    own: Sequence[Stratum],
+    score: Floats,
+    values: Sequence[str | None] | None,
+) -> Floats:
+    """noise_prob of scores, float32 [n], those of a named stratum by its own posterior, all others by the pooled one.
+
+    Args:
+        pooled: of all pairs.
+        names, own: the strata that have a posterior of their own.
+        score: float32 [n].
+        values: the stratum of each pair; None: there are none.
+    """
+    probability = pooled(score)
+    if values is None or not names:
+        return probability
+    belongs = np.array(values, dtype=object)
+    for name, stratum in zip(names, own, strict=True):
+        rows = np.nonzero(belongs == name)[0]
+        probability[rows] = stratum.posterior(score[rows])
+    return probability
+
+
 @dataclass(frozen=True)
 class Scores:
     """What is known of every row.
@@ -176,12 +206,15 @@ class Scores:
         signals: each in its published orientation, float32 [n]; those that were not computed are absent.
         noise_prob: in [0, 1], float32 [n].
         noise_rank: in [0, 1], higher is noisier, float32 [n].
+        memory: rows of the sample that are the memory entries of `negative_impact`, by image and by caption, int32
+            [n, 2]; -1: there is none.
     """
 
     fold: Folds
     signals: dict[SignalName, Floats]
     noise_prob: Floats
     noise_rank: Floats
+    memory: Positions
 
 
 @dataclass(frozen=True)
@@ -224,6 +257,7 @@ class NoiseModel:
         singles: published signals of one column each; those that noise_prob is made of come first.
         strata: names of the strata that have a posterior of their own.
         diagnostics: JSON-able figures of the fit.
+        row_ids: of the sample's first rows, as many as memory banks hold; None: the fit was not told.
     """
 
     seed: int
@@ -231,11 +265,17 @@ class NoiseModel:
     singles: tuple[SignalName, ...]
     strata: tuple[str, ...]
     diagnostics: dict[str, Any]
+    row_ids: tuple[str, ...] | None = None
 
     @property
     def joint_space(self) -> bool:
         """Whether the towers were trained together."""
         return self.fitted.folds[0].adapter is not None
+
+    @property
+    def decided(self) -> bool:
+        """Whether right captions could be told from wrong ones, of all pairs or of some stratum."""
+        return is_decided(self.diagnostics, self.strata)
 
     @cached_property
     def columns(self) -> Columns:
@@ -305,30 +345,26 @@ class NoiseModel:
 
     def _score(self, fold: Folds, features: Features, strata: Sequence[str | None] | None) -> Scores:
         raw = np.empty((len(fold), self.columns.count), dtype=np.float32)
+        memory = np.empty((len(fold), 2), dtype=np.int32)
         standard = np.empty((len(fold), len(self.fitted.folds[0].null_mean)), dtype=np.float32)
         score = np.empty(len(fold), dtype=np.float32)
         for number, model in enumerate(self.fitted.folds):
             rows = np.nonzero(fold == number)[0]
             if len(rows):
-                raw[rows] = self.fold_evidence[number].of_pairs(features.take(rows))
+                raw[rows], memory[rows] = self.fold_evidence[number].with_memory(features.take(rows))
                 standard[rows] = model.standardised(raw[rows])
                 score[rows] = self.fitted.fusion(standard[rows][:, self.fitted.evidence], number)
         return Scores(
             fold=fold,
             signals=published_signals(self.columns, raw, standard),
-            noise_prob=self._probability(score, strata),
+            noise_prob=self.probability(score, strata),
             noise_rank=self.fitted.rank(score),
+            memory=memory,
         )
 
-    def _probability(self, score: Floats, strata: Sequence[str | None] | None) -> Floats:
-        probability = self.fitted.posterior(score)
-        if strata is None or not self.strata:
-            return probability
-        values = np.array(strata, dtype=object)
-        for name, stratum in zip(self.strata, self.fitted.strata, strict=True):
-            rows = np.nonzero(values == name)[0]
-            probability[rows] = stratum.posterior(score[rows])
-        return probability
+    def probability(self, score: Floats, strata: Sequence[str | None] | None) -> Floats:
+        """noise_prob of fused scores, float32 [n]; `strata` as for `score`."""
+        return stratified(self.fitted.posterior, self.strata, self.fitted.strata, score, strata)
 
     def to_bytes(self) -> dict[str, bytes]:
         """File name -> content: safetensors for arrays, JSON for the rest. Equal models give equal bytes."""
@@ -339,6 +375,7 @@ class NoiseModel:
             "singles": list(self.singles),
             "strata": list(self.strata),
             "diagnostics": self.diagnostics,
+            "row_ids": self.row_ids,
         }
         text = json.dumps(meta, indent=1, sort_keys=True, allow_nan=False)
         return {ARRAYS_FILE: save(pack(self.fitted)), META_FILE: text.encode()}
@@ -356,6 +393,8 @@ class NoiseModel:
             singles=tuple(meta["singles"]),
             strata=tuple(meta["strata"]),
             diagnostics=meta["diagnostics"],
+            # Models of earlier versions do not say whose their rows are.
+            row_ids=tuple(meta["row_ids"]) if meta.get("row_ids") is not None else None,
         )
 
 

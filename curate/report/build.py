@@ -17,6 +17,7 @@ from curate.report.pictures import data_uri, thumbnails
 from curate.sources import open_source
 from curate.state import TIMINGS_FILE, remembered_config
 from curate.store import RunStore
+from curate.summary import verdicts
 
 PAIRS_PER_GALLERY = 60
 
@@ -42,6 +43,7 @@ def make_report(
     about = About(
         name=store.url.rstrip("/").rpartition("/")[2],
         noise=facts.get("diagnostics", {}),
+        verdicts=verdicts(store),
         pipeline=None if known is None else yaml.safe_dump(_as_written(known), sort_keys=False, allow_unicode=True),
         seconds_per_pair=store.read_json(TIMINGS_FILE) or {},
         no_pictures=missing,

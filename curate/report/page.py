@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ class About:
     Attributes:
         name: of the run.
         noise: diagnostics of the noise fit; empty: there is none.
+        verdicts: one sentence for each fit that found too little to learn from.
         pipeline: the pipeline file as run, YAML; None: not known.
         seconds_per_pair: by step, as measured.
         no_pictures: why there are none, for a person; None: there are.
@@ -45,6 +46,7 @@ class About:
 
     name: str
     noise: Mapping[str, Any]
+    verdicts: Sequence[str]
     pipeline: str | None
     seconds_per_pair: Mapping[str, float]
     no_pictures: str | None

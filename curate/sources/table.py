@@ -37,15 +37,33 @@ def find_column(columns: Iterable[str], wanted: str | None, usual: Sequence[str]
     return next((by_lower_case[name] for name in usual if name in by_lower_case), None)
 
 
-def no_such_column(shard: str, role: Role, wanted: str | None, usual: Sequence[str], columns: list[str]) -> InputError:
+class MissingColumnError(InputError):
+    """A table lacks a column that is needed.
+
+    Attributes:
+        role: what the column should hold.
+        columns: those that there are.
+    """
+
+    def __init__(self, message: str, role: Role, columns: Sequence[str]) -> None:
+        super().__init__(message)
+        self.role: Role = role
+        self.columns = tuple(columns)
+
+
+def no_such_column(
+    shard: str, role: Role, wanted: str | None, usual: Sequence[str], columns: list[str]
+) -> MissingColumnError:
     """The error for a column that is not there: what was looked for, what there is, what is near, how to map it."""
     looked_for = repr(wanted) if wanted is not None else f"any of {', '.join(usual)}"
     near = _nearest([wanted] if wanted is not None else usual, columns)
     guess = f" Did you mean {near!r}?" if near else ""
     there = ", ".join(columns) if columns else "none"
-    return InputError(
+    return MissingColumnError(
         f"{shard}: there is no {role} column (looked for {looked_for}). The columns are: {there}.{guess} "
-        f"Say which one holds the {role} with `input.columns.{role}: {near or 'NAME'}`."
+        f"Say which one holds the {role} with `input.columns.{role}: {near or 'NAME'}`.",
+        role,
+        columns,
     )
 
 

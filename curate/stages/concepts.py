@@ -35,7 +35,7 @@ class Concepts:
     """
 
     name = "concepts"
-    version = 1
+    version = 2
     requires = ("image_sha256", "image_embedding")
     provides = CONCEPTS_SCHEMA
 

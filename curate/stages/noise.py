@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from curate.columns import embedding_matrix, field_values
 from curate.errors import InputError
 from curate.noise.model import NoiseModel, Scores
+from curate.noise.negative_impact import confidence_weight
 from curate.noise.similarity import have_direction
 from curate.schema import NOISE_SCHEMA, SIGNALS_TYPE, Status
 
@@ -45,6 +46,26 @@ class NoiseColumns:
                 f"{self.noisy_above}"
             )
 
+    def beliefs(self, noise_prob: Floats, noise_rank: Floats, negative_impact: Floats) -> dict[str, pa.Array | Floats]:
+        """Columns by name: the probability itself, the rank, and what follows from both; all float32 [n]."""
+        base = margin_share(1 - noise_prob)
+        return {
+            "noise_prob": noise_prob,
+            "noise_rank": noise_rank,
+            "label": self.labels(noise_prob),
+            "smoothing": np.float32(self.smoothing) * noise_prob,
+            "margin_image": np.float32(self.margin_image) * base,
+            "margin_text": np.float32(self.margin_text) * base,
+            "weight": confidence_weight(negative_impact),
+        }
+
+    def labels(self, noise_prob: Floats) -> pa.Array:
+        """clean, uncertain or noisy."""
+        names = np.full(len(noise_prob), "uncertain", dtype=object)
+        names[noise_prob < self.clean_below] = "clean"
+        names[noise_prob > self.noisy_above] = "noisy"
+        return pa.array(names, pa.string())
+
 
 class Noise:
     """Scores pairs with fitted models. A row that can't be used gets nulls: its status is not ok, or an embedding is
@@ -59,7 +80,7 @@ class Noise:
     """
 
     name = "noise"
-    version = 2
+    version = 3
     requires = ("row_id", "caption", "image_sha256", "status", "image_embedding", "text_embedding")
     provides = NOISE_SCHEMA
 
@@ -74,7 +95,7 @@ class Noise:
         comparable = have_direction(image) & have_direction(text)
         rows = candidates[comparable]
         if len(rows) == 0:
-            return _all_null(self.provides, batch.num_rows)
+            return all_null(self.provides, batch.num_rows)
         scores = self.model.score(
             batch["image_sha256"].take(rows).to_pylist(),
             batch["caption"].take(rows).to_pylist(),
@@ -82,32 +103,27 @@ class Noise:
             text[comparable],
             None if self.by is None else field_values(batch["fields"].take(rows), self.by),
         )
-        return _placed(self._columns(scores), rows, batch.num_rows)
+        return placed(self._columns(scores), rows, batch.num_rows)
 
     def _columns(self, scores: Scores) -> pa.Table:
         nothing = pa.nulls(len(scores.fold), pa.float32())
         values = [
             pa.array(scores.signals[field.name]) if field.name in scores.signals else nothing for field in SIGNALS_TYPE
         ]
-        base = margin_share(1 - scores.noise_prob)
         made = {
             "signals": pa.StructArray.from_arrays(values, fields=list(SIGNALS_TYPE)),
-            "noise_prob": scores.noise_prob,
-            "noise_rank": scores.noise_rank,
-            "label": self._labels(scores.noise_prob),
-            "smoothing": np.float32(self.how.smoothing) * scores.noise_prob,
-            "margin_image": np.float32(self.how.margin_image) * base,
-            "margin_text": np.float32(self.how.margin_text) * base,
-            "weight": confidence_weight(scores.signals["negative_impact"]),
+            **self.how.beliefs(scores.noise_prob, scores.noise_rank, scores.signals["negative_impact"]),
+            "memory_image": self._row_ids(scores.memory[:, 0]),
+            "memory_text": self._row_ids(scores.memory[:, 1]),
             "fold": scores.fold,
         }
         return pa.Table.from_arrays([pa.array(made[name]) for name in self.provides.names], schema=self.provides)
 
-    def _labels(self, noise_prob: Floats) -> pa.Array:
-        names = np.full(len(noise_prob), "uncertain", dtype=object)
-        names[noise_prob < self.how.clean_below] = "clean"
-        names[noise_prob > self.how.noisy_above] = "noisy"
-        return pa.array(names, pa.string())
+    def _row_ids(self, rows: NDArray[np.int32]) -> pa.Array:
+        """Names of rows of the sample; null for -1, and for all where the model does not say."""
+        if self.model.row_ids is None:
+            return pa.nulls(len(rows), pa.string())
+        return pa.array(self.model.row_ids, pa.string()).take(pa.array(rows, mask=rows < 0))
 
 
 def margin_share(clean_probability: Floats) -> Floats:
@@ -120,12 +136,6 @@ def margin_share(clean_probability: Floats) -> Floats:
     return share
 
 
-def confidence_weight(negative_impact: Floats) -> Floats:
-    """NPC's sample weight: tanh(r) where learning the pair harms its memory entries (r < 1), else 1. float32 [n]."""
-    weight: Floats = np.where(negative_impact < 1, np.tanh(negative_impact), np.float32(1))
-    return weight
-
-
 def _usable(batch: pa.Table) -> NDArray[np.bool_]:
     """Rows whose status is ok and that have both embeddings; bool [n]."""
     usable = pc.equal(batch["status"], Status.OK.value)
@@ -135,12 +145,13 @@ def _usable(batch: pa.Table) -> NDArray[np.bool_]:
     return answer
 
 
-def _placed(columns: pa.Table, rows: NDArray[np.intp], size: int) -> pa.Table:
+def placed(columns: pa.Table, rows: NDArray[np.intp], size: int) -> pa.Table:
     """`columns` put at `rows` of a table of `size` rows, null elsewhere."""
     source = np.full(size, -1, dtype=np.int64)
     source[rows] = np.arange(len(rows))
     return columns.take(pa.array(source, mask=source < 0)).combine_chunks()
 
 
-def _all_null(schema: pa.Schema, size: int) -> pa.Table:
+def all_null(schema: pa.Schema, size: int) -> pa.Table:
+    """A table of `size` rows without a value."""
     return pa.Table.from_arrays([pa.nulls(size, field.type) for field in schema], schema=schema)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from curate.bench.noise import OURS
+from curate.bench.noise import OURS, REFINED
 from tests.conftest import Pipeline
 
 RECORD = ("bench", "corpus", "kind", "rate", "seed", "method", "subset", "metric", "value", "unit")
@@ -55,6 +55,20 @@ def test_records_are_flat_and_the_first_is_the_environment(bench):
     assert [record["seed"] for record in aurocs] == [0, 1]
     assert all(0 <= record["value"] <= 1 for record in aurocs)
     assert "AUROC" in out
+
+
+def test_refined_has_records_of_every_round_and_of_the_last(bench):
+    overrides = ["--set", "stages.refine.rounds=2", "--set", "stages.refine.settled=0"]
+    overrides += ["--set", "stages.refine.trusted_below=0.9", "--set", "stages.refine.epochs=1"]
+    code, records, _, _ = bench("--rate", "0.4", "--seeds", 1, "--method", "refined", *overrides)
+    assert code == 0
+    by_method = {
+        method: [r["value"] for r in records[1:] if r["method"] == method and r["metric"] != "seconds"]
+        for method in (REFINED, "refine_round_1", "refine_round_2")
+    }
+    assert by_method["refine_round_2"] == by_method[REFINED]
+    assert by_method["refine_round_1"] != by_method[REFINED]
+    assert {r["method"] for r in records[1:]} == {OURS, *by_method}
 
 
 def test_rate_0_has_no_mismatches_to_find_but_tells_what_is_kept(bench):

@@ -1,6 +1,7 @@
 """Pull the plug: kill -9 at any moment, run again, and the result is the undisturbed run's, byte for byte."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ def start(pipeline, *arguments):
 def wait_for_file(folder, process, seconds=120):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if folder.is_dir() and any(path.name.startswith(("part-", ".tmp-")) for path in folder.iterdir()):
+        if folder.is_dir() and any(folder.iterdir()):
             return
         if process.poll() is not None:
             raise AssertionError(f"ended before it could be killed: {process.stdout.read()}")
@@ -45,6 +46,23 @@ def test_killed_in_a_step_then_resumed_gives_the_same_bytes(finished, fresh, ste
     told, _ = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, told
     assert fresh.contents() == finished.contents()
+
+
+LATE_FOLDERS = ("artifacts/concepts", "concepts", "artifacts/caption", "caption", "annotations")
+
+
+@pytest.mark.parametrize("step", ["artifacts/concepts", "artifacts/caption", "caption"])
+def test_killed_in_concepts_or_captions_then_resumed_gives_the_same_bytes(completed, tmp_path, step):
+    fresh = completed.copied_to(tmp_path)
+    for folder in LATE_FOLDERS[LATE_FOLDERS.index(step) :]:
+        shutil.rmtree(fresh.output / folder)
+    process = start(fresh)
+    wait_for_file(fresh.output / step, process)
+    process.kill()
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    fresh.run()
+    assert fresh.contents() == completed.contents()
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(finished, fresh):

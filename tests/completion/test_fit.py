@@ -9,10 +9,17 @@ import pytest
 
 from curate.completion.agreement import Agreement
 from curate.completion.decoders import Pictures, build_decoder
-from curate.completion.fit import CompletionModel, CompletionOptions, CompletionSample, fit_completion
+from curate.completion.fit import (
+    CompletionModel,
+    CompletionOptions,
+    CompletionSample,
+    fit_completion,
+    untouched,
+    verdict_of,
+)
 from curate.completion.policy import Policy, accepted
 from curate.completion.propose import propose, some
-from curate.errors import InputError
+from curate.errors import LEARNED, InputError, NothingToLearnError
 from curate.models.captioner import CaptionerOptions
 from curate.noise.model import NoiseModel, identities
 from tests.noise.synthetic import corpus, quick_fit, score_sample, unit
@@ -122,11 +129,34 @@ def test_proposals_compare_with_the_original_where_there_is_one(world, model: Co
     assert taken[2:][wrong[2:]].mean() > 5 * taken[2:][~wrong[2:]].mean()
 
 
-def test_no_trusted_pair(world):
+def test_a_decoder_that_names_an_architecture_gets_it(world):
     sample, _, noise = world
-    hopeless = replace(sample, noise_prob=np.ones_like(sample.noise_prob))
-    with pytest.raises(InputError, match="no pair of this input is trusted"):
-        fit_completion(hopeless, noise, QUICK, 0)
+    made = fit_completion(sample, noise, replace(QUICK, decoder="transformer"), 0)
+    assert made.captioner.network.shape.architecture == "transformer"
+    assert build_decoder("transformer", made.bank, made.captioner, Agreement(noise), encode, 0)
+
+
+@pytest.mark.parametrize("trusted", [0, 1, 49])
+@pytest.mark.parametrize("decoder", ["default", "consensus", "coca"])
+def test_too_few_trusted_pairs_are_nothing_to_learn_from(world, decoder, trusted):
+    sample, _, noise = world
+    probability = np.where(np.arange(len(sample.captions)) < trusted, 0, 1).astype(np.float32)
+    doubtful = replace(sample, noise_prob=probability)
+    with pytest.raises(NothingToLearnError, match=f"{trusted} of 260 pairs can be trusted, 50 are needed"):
+        fit_completion(doubtful, noise, replace(QUICK, decoder=decoder), 0)
+
+
+def test_where_noise_is_undecided_nobody_is_trusted(world):
+    sample, _, noise = world
+    assert noise.decided
+    assert not replace(noise, diagnostics={**noise.diagnostics, "method": "none"}).decided
+    with pytest.raises(NothingToLearnError, match="could not tell right captions from wrong ones"):
+        fit_completion(replace(sample, decided=False), noise, QUICK, 0)
+
+
+def test_a_verdict_stands_in_the_place_of_a_model(model):
+    assert verdict_of(untouched("nobody knows.")) == "no captions: nobody knows."
+    assert verdict_of(model.to_bytes()) == LEARNED
 
 
 def test_a_decoder_without_its_captioner_says_so(world, model: CompletionModel):

@@ -53,11 +53,6 @@ def test_threshold_is_the_quantile_of_trusted_pairs():
     assert acceptance_threshold(np.arange(5, dtype=np.float32), 0.25) == 1.0
 
 
-def test_no_trusted_pair_is_a_clear_verdict():
-    with pytest.raises(InputError, match="no pair of this input is trusted"):
-        acceptance_threshold(np.zeros(0, np.float32), 0.25)
-
-
 @pytest.mark.parametrize("wrong", [{"mode": "x"}, {"accept_quantile": 1.5}, {"margin": -1}, {"replace_above": 2}])
 def test_values_out_of_range_are_named(wrong):
     with pytest.raises(InputError, match=f"caption.{next(iter(wrong))}"):

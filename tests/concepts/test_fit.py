@@ -8,7 +8,6 @@ import pytest
 from curate.concepts import model as model_module
 from curate.concepts.model import ConceptModel
 from curate.concepts.vocabulary import Vocabulary
-from curate.errors import InputError
 from curate.noise.fit import NoiseSample, fit_noise
 from tests.concepts.synthetic import SMALL, THINGS, corpus, fitted, names_of
 from tests.noise.synthetic import SMALL as SMALL_NOISE
@@ -144,7 +143,7 @@ def test_without_trusted_pairs_there_is_a_verdict_and_no_model(pictures):
     sample, _ = pictures
     model = fitted(replace(sample, noise_prob=np.full(300, 0.9, np.float32)))
     assert model.fitted is None
-    assert model.diagnostics["verdict"] == "no concepts: 0 of 300 pairs can be trusted, 50 are needed"
+    assert model.diagnostics["verdict"] == "no concepts: 0 of 300 pairs can be trusted, 50 are needed."
     assert ConceptModel.from_bytes(model.to_bytes()).to_bytes() == model.to_bytes()
 
 
@@ -154,10 +153,39 @@ def test_unknown_noise_is_no_trust(pictures):
     assert fitted(replace(sample, noise_prob=noise)).diagnostics["trusted_pairs"] == 200
 
 
-def test_captions_without_a_common_noun_are_input_error(pictures):
+@pytest.mark.parametrize("rows", [0, 1, 60])
+def test_few_pairs_give_a_verdict_and_no_model(pictures, rows):
+    model = fitted(in_order(pictures[0], range(rows)))
+    assert model.fitted is None
+    assert model.diagnostics["verdict"].startswith("no concepts: ")
+    assert model.diagnostics["pairs"] == rows
+
+
+def test_captions_without_a_common_noun_give_a_verdict_that_says_what_to_do(pictures):
     sample, _ = pictures
-    with pytest.raises(InputError, match=r"no noun occurs in 3 of the 300 .*min_documents: 1"):
-        fitted(replace(sample, captions=[f"of {row}" for row in range(300)]))
+    model = fitted(replace(sample, captions=[f"of {row}" for row in range(300)]))
+    assert model.fitted is None
+    assert (
+        "no noun occurs in 3 of the 300 different trusted captions. Set min_documents: 1"
+        in (model.diagnostics["verdict"])
+    )
+
+
+@pytest.mark.parametrize("rows", [1, 30, 300])
+def test_given_names_need_no_trusted_pair_where_the_towers_were_trained_together(others, rows):
+    sample, _ = corpus(joint=True)
+    doubtful = in_order(replace(sample, noise_prob=np.full(300, 0.9, np.float32)), range(rows))
+    model = ConceptModel.from_bytes(fitted(doubtful, names(*THINGS)).to_bytes())
+    reason = f"concepts by cross-modal similarity alone: 0 of {rows} pairs can be trusted, 50 are needed."
+    assert model.diagnostics["verdict"] == reason
+    assert hit_rate(model, others[0], others[1], "default") > 0.9
+    assert model.top(["x"], sample.image[:1], "tagger", 10).place.shape == (1, 0)
+    assert model.top(["x"], sample.image[:1], "neighbours", 10).place.shape == (1, 0)
+
+
+def test_given_names_without_a_common_space_and_without_trust_give_a_verdict(pictures):
+    doubtful = replace(pictures[0], noise_prob=np.full(300, 0.9, np.float32))
+    assert fitted(doubtful, names(*THINGS)).diagnostics["verdict"].startswith("no concepts: 0 of 300")
 
 
 def names(*given):
@@ -189,6 +217,24 @@ def test_many_names_are_sought_through_an_index_with_nearly_the_same_result(pict
     assert (found.place == exact.place).mean() > 0.9
     part = indexed.top(sample.image_sha256[5:6], sample.image[5:6], "default", 3)
     assert part.score.tobytes() == found.score[5:6].tobytes()
+
+
+@pytest.mark.parametrize(("joint", "indexes"), [(True, 1), (False, SMALL.folds)])
+def test_an_index_is_built_once_for_every_space(joint, indexes, monkeypatch):
+    built = []
+
+    class Counted(model_module.NameIndex):
+        def __init__(self, names):
+            built.append(len(names))
+            super().__init__(names)
+
+    monkeypatch.setattr(model_module, "EXACT_NAMES", 100)
+    monkeypatch.setattr(model_module, "NameIndex", Counted)
+    sample, shown = corpus(joint=joint)
+    model = fitted(sample, names(*THINGS, *(f"blorb {n}" for n in range(2000))))
+    assert hit_rate(model, sample, shown, "default") > 0.6
+    model.top(sample.image_sha256, sample.image, "cross_modal", 3)
+    assert built == [2000] * indexes
 
 
 def test_pairs_whose_embeddings_mean_nothing_are_left_out(pictures):

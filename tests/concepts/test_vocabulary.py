@@ -77,10 +77,25 @@ def test_a_mined_vocabulary_can_be_read_edited_and_given(tmp_path):
     assert read.prompts[-1] == ("an ice cream", "a cone, of ice")
 
 
-def test_a_text_file_has_one_name_a_line_and_repeats_and_empty_lines_do_not_matter(tmp_path):
+def test_a_text_file_has_one_name_a_line_and_repeats_and_empty_lines_are_counted(tmp_path, caplog):
+    caplog.set_level("INFO")
     file = tmp_path / "names.txt"
     file.write_text("\ufeffdog\n\n  Fire   hydrant \nDOG\nfire hydrant\n\ncat", encoding="utf-8")
     assert read_vocabulary(file).names == ("dog", "Fire hydrant", "cat")
+    assert "3 names; 4 empty lines and repeats left out" in caplog.text
+
+
+def test_names_of_any_script_are_kept_as_they_are_written(tmp_path):
+    file = tmp_path / "names.txt"
+    file.write_text("кот\nКот\n猫\nقطة\nबिल्ली\ncat\n", encoding="utf-8")
+    assert read_vocabulary(file).names == ("кот", "猫", "قطة", "बिल्ली", "cat")
+
+
+def test_a_csv_table_may_have_prompts_for_some_names(tmp_path):
+    file = tmp_path / "names.csv"
+    file.write_text("concept,prompts\ndog,a dog|the dog\ncat,\n,nothing\nDOG,another\n", encoding="utf-8")
+    read = read_vocabulary(file)
+    assert (read.names, read.prompts) == (("dog", "cat"), (("a dog", "the dog"), ()))
 
 
 def test_a_parquet_table_may_have_lists_of_prompts(tmp_path):
@@ -131,6 +146,21 @@ def test_too_many_names_are_refused_with_the_bound(tmp_path, monkeypatch):
 )
 def test_the_longest_names_are_found_by_their_lemmas(caption, names):
     assert mentioned(of("dog", "hot dog", "park", "red"), caption) == names
+
+
+@pytest.mark.parametrize("said", [None, {"women", "woman", "man", "leaf", "t-shirt", "fire", "truck", "2"}])
+def test_names_with_other_words_than_the_texts_are_left_untagged_and_nothing_is_missed(said):
+    asked = []
+
+    def listening(text):
+        asked.append(text)
+        return tokens(text)
+
+    names = ("Women", "men", "Leaves", "T-Shirts", "fire truck", "blorb", "fire blorb")
+    find = Mentions(of(*names), listening, said)
+    text = "women and a man near a fire truck with leaves in a t-shirt"
+    assert [names[number] for number in find(tokens(text))] == [*names[:5]]
+    assert ("blorb" in asked) == ("fire blorb" in asked) == (said is None)
 
 
 def test_a_name_is_found_however_it_is_written_in_the_vocabulary():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from curate.concepts.words import english_tokenizer, split_words
+from curate.concepts.words import english_tokenizer, singulars, split_words
 
 tokens = english_tokenizer()
 
@@ -53,6 +53,32 @@ def test_words_of_other_scripts_are_kept_and_marked():
         ("猫", "other_script"),
     ]
     assert keys("красный КОТ and 猫 cat", "noun") == ["cat"]
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("बिल्ली चटाई पर है", ["बिल्ली", "चटाई", "पर", "है"]),
+        ("قِطَّة على السجادة", ["قِطَّة", "على", "السجادة"]),
+        ("کتاب\u200cها روی میز", ["کتاب\u200cها", "روی", "میز"]),
+        ("кот, на коврике", ["кот", ",", "на", "коврике"]),
+        ("고양이 매트 위", ["고양이", "매트", "위"]),
+        ("一只猫在垫子上 cat", ["一只猫在垫子上", "cat"]),
+        ("แมวบนเสื่อ", ["แมวบนเสื่อ"]),
+        ("cafe\u0301", ["café"]),
+    ],
+)
+def test_signs_that_belong_to_a_letter_do_not_end_a_word(caption, words):
+    assert split_words(caption) == words
+
+
+@pytest.mark.parametrize(
+    ("plural", "singular"),
+    [("dogs", "dog"), ("boxes", "box"), ("puppies", "puppy"), ("wolves", "wolf"), ("women", "woman"), ("dog", "dog")],
+)
+def test_a_regular_plural_has_its_key_among_its_singulars(plural, singular):
+    assert singular in singulars(plural)
+    assert keys(plural) == [singular]
 
 
 def test_a_caption_is_tagged_alike_whatever_came_before():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from curate.errors import InputError
+from curate.errors import InputError, NothingToLearnError
 from curate.models.captioner import (
     META_FILE,
     NETWORK_FILE,
@@ -190,5 +190,5 @@ def test_rows_without_concepts_or_neighbours_get_captions_too(gru: Captioner):
 
 def test_no_common_word_is_said():
     given, _ = rows(3)
-    with pytest.raises(InputError, match="no word occurs in 2 of the 3 trusted captions"):
+    with pytest.raises(NothingToLearnError, match="no word occurs in 2 of the 3 trusted captions"):
         fit_captioner(given, ["x", "y", "z"], np.ones(3, np.float32), CaptionerOptions(), 0)

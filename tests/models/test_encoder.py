@@ -18,7 +18,7 @@ import pytest
 
 from curate.errors import CurateError, InputError
 from curate.models import encoder as encoder_module
-from curate.models import weights
+from curate.models import numerics, weights
 from curate.models.encoder import (
     Encoder,
     EncoderOptions,
@@ -27,8 +27,17 @@ from curate.models.encoder import (
     load_encoder,
     resolve_encoder,
 )
-from curate.models.towers import Towers
-from tests.tiny import BATCH_SIZE, EMBED_DIM, IMAGE_SIZE, MODEL_CONFIG, PREPROCESS_CONFIG, tiny_model
+from curate.models.towers import Towers, build_towers
+from tests.tiny import (
+    BATCH_SIZE,
+    COCA_IMAGE_SIZE,
+    EMBED_DIM,
+    IMAGE_SIZE,
+    MODEL_CONFIG,
+    PREPROCESS_CONFIG,
+    tiny_coca,
+    tiny_model,
+)
 
 CAPTIONS = ["a dog", "two red bicycles", "a dog", "word " * 14, "word " * 40, "word " * 200, "été 2004 🚲", "a cat"]
 
@@ -155,7 +164,7 @@ def test_resolving_leaves_the_drivers_torch_threads_alone(
 ) -> None:
     import torch
 
-    monkeypatch.setattr(encoder_module, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(numerics, "cpu_has_bf16", lambda: True)
     torch.set_num_threads(2)
     resolve_encoder(dataclasses.replace(options, precision="auto"))
     assert torch.get_num_threads() == 2
@@ -195,6 +204,19 @@ def test_importing_stays_light() -> None:
     code = f"import sys, {modules}; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_towers_of_a_coca_run_in_lower_precisions(tmp_path: Path, precision: str) -> None:
+    coca = tiny_coca(tmp_path)
+    options = EncoderOptions(coca.model, coca.pretrained, "fp32", "cpu", BATCH_SIZE)
+    spec = resolve_encoder(options)
+    full = load_encoder(options, spec)
+    files = weights.locate(coca.model, coca.pretrained)
+    lower = Encoder(build_towers(files, precision, "cpu"), dataclasses.replace(spec, precision=precision))
+    pixels = some_pixels(5, COCA_IMAGE_SIZE)
+    assert cosines(lower.encode_images(pixels), full.encode_images(pixels)).min() > 0.99
+    assert cosines(lower.encode_texts(CAPTIONS), full.encode_texts(CAPTIONS)).min() > 0.99
 
 
 # Where the model and its weights come from.
@@ -337,7 +359,7 @@ def test_a_tag_is_taken_from_the_local_cache(
 
 
 def test_weights_trained_with_quick_gelu_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "_fetch", lambda name, tag, tag_cfg: Path("unused"))
+    monkeypatch.setattr(weights, "_fetch", lambda name, tag, tag_cfg, section: Path("unused"))
     assert weights.locate("ViT-B-32", "openai").config["model_cfg"]["quick_gelu"] is True
     assert weights.locate("ViT-B-32", "laion2b_s34b_b79k").config["model_cfg"]["quick_gelu"] is False
 
@@ -365,9 +387,9 @@ def test_the_offline_towers_without_their_extra(monkeypatch: pytest.MonkeyPatch)
 def test_a_worker_that_cannot_honour_the_spec_says_so(
     options: EncoderOptions, spec: EncoderSpec, changes: dict, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoder_module, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(numerics, "cpu_has_bf16", lambda: False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(CurateError, match=f"cannot encode as planned.*{message}"):
+    with pytest.raises(CurateError, match=f"cannot run tiny as planned.*{message}"):
         load_encoder(options, dataclasses.replace(spec, **changes))
 
 
@@ -375,7 +397,7 @@ def test_a_worker_that_cannot_honour_the_spec_says_so(
 def test_bf16_is_chosen_only_if_the_embeddings_agree(
     options: EncoderOptions, monkeypatch: pytest.MonkeyPatch, needed: float, chosen: str
 ) -> None:
-    monkeypatch.setattr(encoder_module, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(numerics, "cpu_has_bf16", lambda: True)
     monkeypatch.setattr(encoder_module, "MIN_COSINE", needed)
     asked = dataclasses.replace(options, precision="auto")
     spec = resolve_encoder(asked)

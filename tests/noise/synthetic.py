@@ -46,7 +46,8 @@ def corpus(rows=600, mismatched=0.4, seed=0, topics=8, noise=0.5, joint_space=Fa
 def sample_of(image, text, joint_space=False, captions=None):
     """Pairs of different pictures and, unless given, different captions."""
     pictures = [f"sha-{row}" for row in range(len(image))]
-    return NoiseSample(pictures, captions or pictures, halved(image), halved(text), joint_space)
+    row_ids = [f"row:{row}" for row in range(len(image))]
+    return NoiseSample(pictures, captions or pictures, halved(image), halved(text), joint_space, row_ids=row_ids)
 
 
 def taken(sample, rows):
@@ -58,6 +59,7 @@ def taken(sample, rows):
         image=sample.image[rows],
         text=sample.text[rows],
         strata=None if sample.strata is None else [sample.strata[row] for row in rows],
+        row_ids=None if sample.row_ids is None else [sample.row_ids[row] for row in rows],
     )
 
 
@@ -71,6 +73,11 @@ def joined(first, *others):
         image=np.concatenate([sample.image for sample in samples]),
         text=np.concatenate([sample.text for sample in samples]),
         strata=None if first.strata is None else [value for sample in samples for value in sample.strata],
+        row_ids=[
+            f"{name} of {number}" if number else name
+            for number, sample in enumerate(samples)
+            for name in sample.row_ids
+        ],
     )
 
 

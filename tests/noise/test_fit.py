@@ -299,7 +299,8 @@ def test_pictures_with_several_captions_do_not_hide_mismatches():
     noisy = rows != rows[caption]
     names = [f"caption {row}" for row in caption]
     pictures = [sample.image_sha256[row] for row in rows]
-    several = replace(sample, image_sha256=pictures, captions=names, image=sample.image[rows], text=text[caption])
+    image, text = sample.image[rows], text[caption]
+    several = replace(sample, image_sha256=pictures, captions=names, image=image, text=text, row_ids=None)
     model = quick_fit(several)
     assert model.diagnostics["noise_share"] == pytest.approx(noisy.mean(), abs=0.05)
     assert calibration_error(score_sample(model, several).noise_prob, noisy) < 0.05

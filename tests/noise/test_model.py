@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from curate.noise import fit
-from curate.noise.model import NoiseModel, copy_numbers, identities
+from curate.noise.agreement import project
+from curate.noise.model import META_FILE, NoiseModel, copy_numbers, identities
 from tests.noise.synthetic import auroc, calibration_error, corpus, halved, quick_fit, score_sample, taken
 
 KINDS = {
@@ -40,7 +42,8 @@ def plain():
 
 
 def arrays(scores):
-    return {"fold": scores.fold, "prob": scores.noise_prob, "rank": scores.noise_rank, **scores.signals}
+    made = {"fold": scores.fold, "prob": scores.noise_prob, "rank": scores.noise_rank, "memory": scores.memory}
+    return {**made, **scores.signals}
 
 
 def same_bytes(one, other, rows=slice(None)):
@@ -79,6 +82,39 @@ def test_bytes_hold_the_model_exactly(fitted):
     loaded = NoiseModel.from_bytes(files)
     assert loaded.to_bytes() == files
     assert same_bytes(score_sample(loaded, sample), score_sample(model, sample))
+
+
+def test_of_equal_pairs_the_model_names_the_same_whatever_their_order():
+    sample, _ = sample_for("default")
+    copies = taken(sample, [row for row in range(220) for _ in range(2)])
+    copies = replace(copies, row_ids=[f"row:{row}" for row in range(440)])
+    assert quick_fit(taken(copies, range(439, -1, -1))).to_bytes() == quick_fit(copies).to_bytes()
+
+
+def test_models_of_versions_that_named_no_rows_can_be_read(plain):
+    sample, _, model = plain
+    files = model.to_bytes()
+    meta = json.loads(files[META_FILE])
+    assert meta.pop("row_ids")
+    older = NoiseModel.from_bytes({**files, META_FILE: json.dumps(meta).encode()})
+    assert older.row_ids is None
+    assert same_bytes(score_sample(older, sample), score_sample(model, sample))
+
+
+def test_memory_entries_are_the_nearest_of_the_fold_s_bank_that_are_no_twins(plain):
+    sample, _, model = plain
+    scores = score_sample(model, sample)
+    features = model.fitted.reducer(sample.image, sample.text)
+    bank = model.fitted.folds[2].published
+    view = model.fitted.folds[2].views(model.fitted.sample)[0]
+    entries = bank.pairs.rows[bank.memory.position]
+    named = np.array(model.row_ids)[entries]
+    for row in np.nonzero(scores.fold == 2)[0][:40]:
+        pair = project(view, features.take(np.array([row])))
+        for place, (mine, theirs) in enumerate([(pair.image, bank.memory.image), (pair.text, bank.memory.text)]):
+            nearest = np.argsort(-(theirs @ mine[0]))
+            best = next(entry for entry in nearest if named[entry] != sample.row_ids[row])
+            assert scores.memory[row, place] == entries[best]
 
 
 def test_cutting_rows_into_batches_changes_no_byte(fitted):

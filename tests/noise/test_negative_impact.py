@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from curate.noise.negative_impact import fit_memory_bank, negative_impact
+from curate.noise.negative_impact import confidence_weight, fit_memory_bank, negative_impact
 from tests.noise.synthetic import auroc
 from tests.noise.test_references import (
     assert_same_however_cut,
@@ -98,6 +98,11 @@ def test_weight_is_tanh_below_one():
     assert (impact.weight[~harmful] == 1).all()
     assert impact.weight.min() >= 0.61
     assert impact.weight[harmful].max() < 0.77
+
+
+def test_only_harmful_pairs_weigh_less():
+    weight = confidence_weight(np.array([0, 0.5, 0.999, 1, 7], np.float32))
+    np.testing.assert_allclose(weight, [0, np.tanh(0.5), np.tanh(0.999), 1, 1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("tau", [0.001, 0.01, 0.1, 1.0, 100.0])

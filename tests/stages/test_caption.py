@@ -10,7 +10,7 @@ from curate.completion.fit import CompletionSample, fit_completion
 from curate.completion.policy import CaptionColumns, Policy
 from curate.errors import InputError
 from curate.schema import CONCEPTS_TYPE
-from curate.stages.caption import Caption
+from curate.stages.caption import Caption, KeepCaptions
 from curate.stages.noise import Noise
 from tests.completion.test_fit import QUICK, encode, said
 from tests.noise.synthetic import corpus, quick_fit
@@ -46,6 +46,16 @@ def test_doubtful_rows_get_a_caption_and_learned_ones_never(fitted):
     written = made["synthetic_caption"].is_valid().to_numpy()
     np.testing.assert_array_equal(written, noise >= QUICK.trusted_below)
     assert set(made["caption_source"].to_pylist()) == {"original", "synthetic"}
+
+
+def test_without_a_model_every_caption_stays_and_nothing_is_written(fitted):
+    table = with_column(fitted[1], "caption", [None, " ", *fitted[1]["caption"].to_pylist()[2:]])
+    made = KeepCaptions()(table)
+    assert made.schema.equals(Caption.provides, check_metadata=True)
+    assert made["completed_caption"].to_pylist() == table["caption"].to_pylist()
+    assert made["caption_source"].to_pylist() == [None] + ["original"] * 239
+    assert made["p_use_synthetic"].to_pylist() == [None] + [0.0] * 239
+    assert made["synthetic_caption"].null_count == made["synthetic_score"].null_count == 240
 
 
 def test_whoever_is_not_completed_keeps_the_original(fitted):

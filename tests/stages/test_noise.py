@@ -8,7 +8,7 @@ import pytest
 
 from curate.errors import InputError
 from curate.schema import FIELDS_TYPE
-from curate.stages.noise import Noise, NoiseColumns, confidence_weight, margin_share
+from curate.stages.noise import Noise, NoiseColumns, margin_share
 from tests.noise.synthetic import corpus, joined, quick_fit, taken
 
 
@@ -75,9 +75,10 @@ def test_cutting_the_rows_into_batches_changes_no_byte(fitted):
 def ipc_bytes(table):
     """Values bit for bit, and nothing of how they lie in memory."""
     signals = table["signals"].combine_chunks()
-    columns = [table[name] for name in table.column_names if name not in ("signals", "label")]
+    texts = ("label", "memory_image", "memory_text")
+    columns = [table[name] for name in table.column_names if name not in ("signals", *texts)]
     columns += [signals.field(number) for number in range(signals.type.num_fields)]
-    return [np.asarray(column).tobytes() for column in columns] + table["label"].to_pylist()
+    return [np.asarray(column).tobytes() for column in columns] + [table[name].to_pylist() for name in texts]
 
 
 def test_rows_beside_it_do_not_matter(fitted):
@@ -155,14 +156,32 @@ def test_hints_follow_the_probability(fitted):
     np.testing.assert_allclose(made["weight"].to_numpy(), expected, rtol=1e-5)
 
 
+def test_memory_entries_are_clean_pairs_of_other_folds_by_name(fitted):
+    stage, table = fitted
+    made = stage(table).to_pandas().set_index(table["row_id"].to_pandas())
+    captions = table.to_pandas().set_index("row_id")["caption"]
+    for column in ("memory_image", "memory_text"):
+        named = made[column]
+        assert named.notna().all()
+        entries = made.loc[named]
+        assert (entries["fold"].to_numpy() != made["fold"].to_numpy()).all()
+        assert (entries["noise_prob"] < 0.5).all()
+        assert (captions.loc[named].to_numpy() != captions.to_numpy()).all()
+        assert named.nunique() > 50
+    assert set(made["memory_image"]) <= {f"row:{row}" for row in range(300)}
+    assert (made["memory_image"] != made["memory_text"]).any()
+
+
+def test_memory_entries_are_not_named_where_the_fit_was_not_told_whose_rows_it_saw(fitted):
+    stage, table = fitted
+    made = Noise(replace(stage.model, row_ids=None))(table)
+    assert made["memory_image"].null_count == made["memory_text"].null_count == table.num_rows
+    assert made["weight"].null_count == 0
+
+
 def test_margins_span_their_range():
     ends = margin_share(np.array([0, 0.5, 1], np.float32))
     np.testing.assert_allclose(ends, [0, (10**0.5 - 1) / 9, 1], atol=1e-6)
-
-
-def test_only_harmful_pairs_weigh_less():
-    weight = confidence_weight(np.array([0, 0.5, 0.999, 1, 7], np.float32))
-    np.testing.assert_allclose(weight, [0, np.tanh(0.5), np.tanh(0.999), 1, 1], rtol=1e-6)
 
 
 def test_pairs_are_judged_by_the_posterior_of_their_stratum():

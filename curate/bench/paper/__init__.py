@@ -1,0 +1,1 @@
+"""The papers' protocol: their splits, their noise, their metrics, and what they published."""
