@@ -16,6 +16,7 @@ MADE_OF_TORCH = {
     "completion/coca.py",
     "models/captioner.py",
     "models/captioner_networks.py",
+    "models/endings.py",
     "models/finetune.py",
     "models/lora.py",
     "models/losses.py",
