@@ -12,6 +12,7 @@ RUNS_RAY = {"run.py"}
 PRINTS = {"cli", "terminal.py"}
 # Made of torch through and through: nothing of curate imports them before it trains or writes.
 MADE_OF_TORCH = {
+    "bench/heads.py",
     "bench/paper/adapter.py",
     "completion/coca.py",
     "models/captioner.py",

@@ -16,11 +16,16 @@ from curate.plan import (
     concept_options,
     encoder_options,
     given_vocabulary,
+    noise_columns,
     noise_options,
+    refine_options,
 )
+from curate.stages.concepts import ConceptColumns
 
 if TYPE_CHECKING:
     from curate.bench.captions import CaptionBench
+    from curate.bench.downstream import DownstreamBench
+    from curate.completion.fit import CompletionOptions
 
 _OFFLINE = """\
 input: {path: "nothing"}
@@ -75,29 +80,64 @@ def caption_bench(config: PipelineConfig, plan: Plan) -> CaptionBench:
     """
     from curate.bench.caption_metrics import check_metrics
     from curate.bench.captions import CaptionBench
-    from curate.completion.fit import CompletionOptions
 
     check_metrics()
     of_concepts = concept_bench(config, plan)
     concepts = config.stages.concepts or ConceptsConfig.model_validate({})
     caption = config.stages.caption or CaptionConfig.model_validate({})
-    if caption.decoder == "coca":
-        raise InputError(
-            "stages.caption.decoder: coca looks at pictures, and this bench keeps embeddings only. Measure another "
-            "decoder: --set stages.caption.decoder=default"
-        )
     return CaptionBench(
         noise=of_concepts.noise or noise_options(NoiseConfig.model_validate({})),
         concepts=of_concepts.concepts,
-        completion=CompletionOptions(
-            decoder=caption.decoder, trusted_below=caption.trusted_below, accept_quantile=caption.accept_quantile
-        ),
+        completion=_completion_options(caption),
         policy=caption_columns(caption).policy,
         tokenizer=of_concepts.tokenizer,
         encode=of_concepts.encode,
         top_k=concepts.top_k,
         scorer=concepts.scorer,
         vocabulary=of_concepts.vocabulary,
+    )
+
+
+def downstream_bench(config: PipelineConfig, plan: Plan) -> DownstreamBench:
+    """What `curate bench downstream` annotates with, and what it trains: the pipeline's options and its text tower.
+
+    Raises:
+        InputError: the vocabulary cannot be read, or the decoder looks at pictures.
+    """
+    from curate.bench.curated import Curation
+    from curate.bench.downstream import DownstreamBench
+    from curate.bench.heads import HeadOptions
+
+    of_concepts = concept_bench(config, plan)
+    noise = config.stages.noise or NoiseConfig.model_validate({})
+    concepts = config.stages.concepts or ConceptsConfig.model_validate({})
+    caption = config.stages.caption or CaptionConfig.model_validate({})
+    curation = Curation(
+        noise=noise_options(noise),
+        refine=None if config.stages.refine is None else refine_options(noise, config.stages.refine),
+        concepts=of_concepts.concepts,
+        completion=_completion_options(caption),
+        noise_columns=noise_columns(noise),
+        concept_columns=ConceptColumns(concepts.top_k, concepts.scorer),
+        caption_columns=caption_columns(caption),
+        vocabulary=of_concepts.vocabulary,
+        tokenizer=of_concepts.tokenizer,
+        encode=of_concepts.encode,
+    )
+    return DownstreamBench(curation, HeadOptions())
+
+
+def _completion_options(caption: CaptionConfig) -> CompletionOptions:
+    """Of the fit; InputError if the decoder looks at pictures."""
+    from curate.completion.fit import CompletionOptions
+
+    if caption.decoder == "coca":
+        raise InputError(
+            "stages.caption.decoder: coca looks at pictures, and this bench keeps embeddings only. Measure another "
+            "decoder: --set stages.caption.decoder=default"
+        )
+    return CompletionOptions(
+        decoder=caption.decoder, trusted_below=caption.trusted_below, accept_quantile=caption.accept_quantile
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from curate.bench.noise import FREQUENCIES, OURS, Cell, Record, frequency_subset, over_seeds, verdicts
+from curate.bench.paper.retrieval import AT
 
 _COLUMNS = (
     ("auprc", "AUPRC"),
@@ -153,6 +154,79 @@ def _kept_table(cells: _Cells, keys: Sequence[tuple[str, float, str]], ours: str
     return TextTable("share of the clean figures that is kept", heads, rows, marked, names=2)
 
 
+def downstream_tables(records: Sequence[Record], ours: Collection[str]) -> list[TextTable]:
+    """R@k of what each method trains, one table a rate; all rates together; what the methods trained on.
+
+    R@k, R@sum and the change from raw are means over the seeds in percent; intervals are of 95 % over the seeds.
+
+    Args:
+        records: of `bench_downstream`.
+        ours: the methods whose rows are marked.
+    """
+    rates = list(dict.fromkeys(record["rate"] for record in records if record.get("metric") == "recall_sum"))
+    tables = [_gap_table(records, ours), _annotation_table(records)]
+    return [*(_recall_table(records, rate, ours) for rate in rates), *(table for table in tables if table.rows)]
+
+
+def _recall_table(records: Sequence[Record], rate: float, ours: Collection[str]) -> TextTable:
+    columns = [
+        (f"{way} R@{at}", over_seeds(records, f"{direction}_recall_at_{at}"))
+        for direction, way in (("image_to_text", "i2t"), ("text_to_image", "t2i"))
+        for at in AT
+    ]
+    methods = [method for _, of, method in columns[0][1] if of == rate]
+    rows = tuple((name, *(_in_percent(cells["random", rate, name]) for _, cells in columns)) for name in methods)
+    heads = ("trained on", *(name for name, _ in columns))
+    return TextTable(f"retrieval, {_exchanged(rate)}", heads, rows, tuple(name in ours for name in methods))
+
+
+def _gap_table(records: Sequence[Record], ours: Collection[str]) -> TextTable:
+    figures: dict[tuple[float, str], dict[str, float | None]] = {}
+    for record in records:
+        if record.get("seed", 0) is None:
+            figures.setdefault((record["rate"], record["method"]), {})[record["metric"]] = record["value"]
+    rows = tuple(
+        (
+            f"{rate:g}",
+            method,
+            _with_interval(found, "recall_sum", 1),
+            _with_interval(found, "change_from_raw", 1),
+            _with_interval(found, "gap_recovered", 2),
+        )
+        for (rate, method), found in figures.items()
+    )
+    heads = ("exchanged", "trained on", "R@sum", "% from raw", "gap recovered")
+    title = "all rates: sum of the six R@k, and the share of the gap raw -> oracle that is recovered"
+    return TextTable(title, heads, rows, tuple(method in ours for _, method in figures), names=2)
+
+
+def _annotation_table(records: Sequence[Record]) -> TextTable:
+    """What the recipes are given: right captions that are kept, by how often they occur; wrong ones; completions."""
+    names = ["once" if most == 1 else f"{least} to {most}" if most else f"{least}+" for least, most in FREQUENCIES]
+    columns = [
+        *(
+            (name, "recall_clean", frequency_subset(*bounds))
+            for name, bounds in zip(names, FREQUENCIES, strict=True)
+        ),
+        ("all", "recall_clean", "all"),
+        ("precision", "precision_clean", "all"),
+        ("wrong completed", "accepted", "all"),
+        ("right changed", "clean_changed", "all"),
+    ]  # fmt: skip
+    cells = [over_seeds(records, metric, subset) for _, metric, subset in columns]
+    rows = tuple((f"{key[1]:g}", *(_shown(cell.get(key), spread=False) for cell in cells)) for key in cells[-1])
+    title = "right captions that are kept (noise_prob < .5), by how often they occur; precision; completion"
+    return TextTable(title, ("exchanged", *(name for name, _, _ in columns)), rows, (False,) * len(rows))
+
+
+def _with_interval(figures: dict[str, float | None], metric: str, decimals: int) -> str:
+    value, low, high = (figures[f"{metric}{end}"] for end in ("", "_low", "_high"))
+    if value is None:
+        return ""
+    ends = "" if low is None or high is None else f" [{low:.{decimals}f}, {high:.{decimals}f}]"
+    return f"{value:.{decimals}f}{ends}"
+
+
 def _exchanged(rate: float) -> str:
     return f"{rate:g} of the captions exchanged" if rate else "clean"
 
@@ -175,6 +249,10 @@ def _percent(cell: Cell) -> str:
     return (
         "" if cell.mean is None else f"{100 * cell.mean:.1f}" + (f" ±{100 * cell.spread:.1f}" if cell.spread else "")
     )
+
+
+def _in_percent(cell: Cell) -> str:
+    return "" if cell.mean is None else f"{cell.mean:.1f}"
 
 
 def frequency_table(records: Sequence[Record]) -> TextTable:

@@ -35,6 +35,7 @@ app.add_typer(bench_app, name="bench")
 bench_app.command()(bench.noise)
 bench_app.command()(bench.concepts)
 bench_app.command()(bench.captions)
+bench_app.command()(bench.downstream)
 bench_app.command()(bench.paper)
 
 

@@ -170,6 +170,48 @@ def captions(
         )
 
 
+def downstream(
+    inputs: Inputs,
+    rates: Rates = "0,0.2,0.4,0.6",
+    seeds: Seeds = 5,
+    methods: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            metavar="M,..",
+            help="all, or names: kept, weighted, completed; ablations: the truth in place of one part at a time.",
+        ),
+    ] = "all",
+    pipeline: OptionsFrom = None,
+    work: Work = Path("runs/bench-downstream"),
+    runner: RunnerName = "local",
+    workers: Workers = None,
+    overrides: Overrides = None,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a small model on the noisy corpus, on what curate makes of it, and on the truth; test on clean pairs."""
+    from curate.bench.downstream import RECIPES, bench_downstream, check_methods, downstream_environment
+    from curate.bench.noise import conditions, environment
+    from curate.bench.setup import bench_config, downstream_bench, parse_names, parse_rates
+    from curate.bench.tables import downstream_tables
+
+    wanted = check_methods(parse_names(methods))
+    cells = conditions(["random"], parse_rates(rates), seeds)
+    config, embed_only = bench_config(pipeline, inputs, work, [], overrides or [])
+    console = Console(highlight=False, quiet=quiet)
+    with _planned(embed_only, runner, workers, console) as (plan, embedded):
+        bench = downstream_bench(config, plan)
+        corpus = embedded()
+        _measured(
+            downstream_environment(environment(corpus, plan.spec.model), bench),
+            lambda told: bench_downstream(corpus, bench, cells, wanted, told),
+            lambda known: downstream_tables(known, RECIPES),
+            console,
+            json_file,
+        )
+
+
 def paper(
     dataset: Annotated[Literal["flickr30k", "coco", "cc152k"], typer.Option(help="Which published data set.")],
     folder: Annotated[Path, typer.Option("--path", metavar="DIR", help="Its lists and images, see docs/paper.md.")],
