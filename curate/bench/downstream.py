@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 RAW, ORACLE, FULL_CLEAN = "raw", "oracle", "full_clean"
 TRUSTED_BELOW = 0.5
 COMPLETED_WEIGHT = 0.5
-LEAST_ROWS = 2
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Recipe:
     """What a trainer does with each of n pairs.
 
     Attributes:
-        weight: of the pair's loss; 0 leaves it out, [n].
+        weight: how often the pair is drawn, relative to those of weight 1; 0 leaves it out, [n].
         smoothing: omega of NLIP's loss, [n].
         captions, text: what is trained on, and its embeddings, float32 [n, dt].
         other_captions, other_text: stand in for it with probability `chance`, [n].
@@ -215,6 +214,8 @@ class _Cell:
             yield from self._of_method(name, trial)
 
     def _of_method(self, name: str, trial: Trial) -> Iterator[Record]:
+        from curate.bench.heads import LEAST_ROWS
+
         self._tell(f"training on {name}")
         recipe, started = METHODS[name](trial.part), time.monotonic()
         rows = int((recipe.weight > 0).sum())
