@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from curate.bench.curated import Curated, Curation, curated_part, draw_split
 from curate.bench.intervals import Estimate, mean_estimate, ratio_estimate
-from curate.bench.noise import FREQUENCIES, OURS, Condition, Corpus, Record, Told, frequency_subset
+from curate.bench.noise import (
+    FREQUENCIES,
+    OURS,
+    Condition,
+    Corpus,
+    Record,
+    Told,
+    caption_frequencies,
+    frequency_subset,
+)
 from curate.bench.paper.retrieval import AT, Recalls, recalls
 from curate.corpora.pairs import meaning
 from curate.errors import InputError
@@ -235,7 +244,7 @@ class _Cell:
     def _of_annotations(self, part: Curated) -> Iterator[Record]:
         """What limits the recipes: right captions that are lost, by how often they occur; wrong ones; completion."""
         kept, wrong = is_kept(part), part.mismatched
-        frequency = _frequencies(part.captions)
+        frequency = caption_frequencies(part.captions)
         for least, most in FREQUENCIES:
             rows = (frequency >= least) & (frequency <= (most or len(part))) & ~wrong
             yield self._share(frequency_subset(least, most), "recall_clean", kept, rows)
@@ -270,12 +279,6 @@ def _numbered(*captions: Sequence[str]) -> list[NDArray[np.int64]]:
     """A number for every caption, the same for captions that say the same; int64 [n] each."""
     numbers: dict[str, int] = {}
     return [np.array([numbers.setdefault(meaning(text), len(numbers)) for text in texts]) for texts in captions]
-
-
-def _frequencies(captions: Sequence[str]) -> NDArray[np.int64]:
-    (number,) = _numbered(captions)
-    counts: NDArray[np.int64] = np.bincount(number)[number]
-    return counts
 
 
 def over_the_seeds(records: Sequence[Record]) -> Iterator[Record]:

@@ -73,7 +73,7 @@ class TrainingSet:
         caption, other_caption: which caption it is, equal numbers for equal captions: pairs of one batch that share
             theirs are no negatives of each other; int64 [n].
         chance: with which probability the other caption is taken, drawn anew at every step, [n].
-        weight: with which probability the pair is in an epoch, in [0, 1], [n].
+        weight: how often the pair is drawn, relative to the one that is drawn most, >= 0, [n].
         smoothing: omega of NLIP's loss, [n].
     """
 
@@ -220,12 +220,12 @@ def _fit(heads: Heads, pairs: _Tensors, options: HeadOptions) -> None:
 def _batches(weight: Tensor, size: int) -> Iterator[Tensor]:
     """Epochs of shuffled rows without end, cut into batches across the epochs' ends; full ones if there are rows.
 
-    A row is in an epoch with its weight as probability.
+    The row of the largest weight is in every epoch, others with a probability in proportion.
     """
-    size, waiting = min(size, int((weight > 0).sum())), torch.empty(0, dtype=torch.long)
+    size, waiting, chance = min(size, int((weight > 0).sum())), torch.empty(0, dtype=torch.long), weight / weight.max()
     while True:
         while len(waiting) < size:
-            drawn = torch.nonzero(torch.rand(len(weight)) < weight)[:, 0]
+            drawn = torch.nonzero(torch.rand(len(weight)) < chance)[:, 0]
             waiting = torch.cat([waiting, drawn[torch.randperm(len(drawn))]])
         yield waiting[:size]
         waiting = waiting[size:]
