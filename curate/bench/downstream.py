@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from curate.bench.curated import Curated, Curation, curated_part, draw_split
 from curate.bench.intervals import Estimate, mean_estimate, ratio_estimate
-from curate.bench.noise import FREQUENCIES, OURS, Condition, Corpus, Record, Told, frequency_subset
+from curate.bench.noise import (
+    FREQUENCIES,
+    OURS,
+    Condition,
+    Corpus,
+    Record,
+    Told,
+    caption_frequencies,
+    frequency_subset,
+)
 from curate.bench.paper.retrieval import AT, Recalls, recalls
 from curate.corpora.pairs import meaning
 from curate.errors import InputError
@@ -25,7 +34,6 @@ if TYPE_CHECKING:
 RAW, ORACLE, FULL_CLEAN = "raw", "oracle", "full_clean"
 TRUSTED_BELOW = 0.5
 COMPLETED_WEIGHT = 0.5
-LEAST_ROWS = 2
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Recipe:
     """What a trainer does with each of n pairs.
 
     Attributes:
-        weight: of the pair's loss; 0 leaves it out, [n].
+        weight: how often the pair is drawn, relative to those of weight 1; 0 leaves it out, [n].
         smoothing: omega of NLIP's loss, [n].
         captions, text: what is trained on, and its embeddings, float32 [n, dt].
         other_captions, other_text: stand in for it with probability `chance`, [n].
@@ -215,6 +223,8 @@ class _Cell:
             yield from self._of_method(name, trial)
 
     def _of_method(self, name: str, trial: Trial) -> Iterator[Record]:
+        from curate.bench.heads import LEAST_ROWS
+
         self._tell(f"training on {name}")
         recipe, started = METHODS[name](trial.part), time.monotonic()
         rows = int((recipe.weight > 0).sum())
@@ -234,7 +244,7 @@ class _Cell:
     def _of_annotations(self, part: Curated) -> Iterator[Record]:
         """What limits the recipes: right captions that are lost, by how often they occur; wrong ones; completion."""
         kept, wrong = is_kept(part), part.mismatched
-        frequency = _frequencies(part.captions)
+        frequency = caption_frequencies(part.captions)
         for least, most in FREQUENCIES:
             rows = (frequency >= least) & (frequency <= (most or len(part))) & ~wrong
             yield self._share(frequency_subset(least, most), "recall_clean", kept, rows)
@@ -269,12 +279,6 @@ def _numbered(*captions: Sequence[str]) -> list[NDArray[np.int64]]:
     """A number for every caption, the same for captions that say the same; int64 [n] each."""
     numbers: dict[str, int] = {}
     return [np.array([numbers.setdefault(meaning(text), len(numbers)) for text in texts]) for texts in captions]
-
-
-def _frequencies(captions: Sequence[str]) -> NDArray[np.int64]:
-    (number,) = _numbered(captions)
-    counts: NDArray[np.int64] = np.bincount(number)[number]
-    return counts
 
 
 def over_the_seeds(records: Sequence[Record]) -> Iterator[Record]:

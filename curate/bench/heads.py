@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from curate.models.losses import noise_adaptive_itc_losses
+from curate.models.losses import noise_adaptive_itc
 from curate.noise.similarity import Floats, unit_rows
 
 Ints: TypeAlias = NDArray[np.int64]
 
+LEAST_ROWS = 2
 _WARM_UP = 0.1
 # CLIP's: logits of unit vectors are multiplied by 100 at most (Radford et al., ICML 2021).
 _LARGEST_SCALE = 100.0
@@ -72,7 +73,7 @@ class TrainingSet:
         caption, other_caption: which caption it is, equal numbers for equal captions: pairs of one batch that share
             theirs are no negatives of each other; int64 [n].
         chance: with which probability the other caption is taken, drawn anew at every step, [n].
-        weight: of the pair's loss, [n].
+        weight: how often the pair is drawn, relative to the one that is drawn most, >= 0, [n].
         smoothing: omega of NLIP's loss, [n].
     """
 
@@ -137,15 +138,14 @@ def train_heads(
 ) -> Heads:
     """Train on one thread. The same arguments give the same heads, and the same seed the same initial weights.
 
-    The loss of a batch is the weighted mean of `losses.noise_adaptive_itc_losses`. Nothing is held out and nothing
-    stops early: the budget is all that ends it. Batches go through the pairs of weight above 0 in epochs.
+    The loss is `losses.noise_adaptive_itc`. Pairs are drawn by weight, so that no step is spent on pairs that hardly
+    count. Nothing is held out and nothing stops early: the budget is all that ends it.
 
     Raises:
-        ValueError: fewer than two pairs have a weight.
+        ValueError: fewer than LEAST_ROWS pairs have a weight.
     """
-    rows = torch.from_numpy(np.nonzero(pairs.weight > 0)[0])
-    if len(rows) < 2:
-        raise ValueError("heads need two pairs of weight above 0 to be trained on")
+    if (pairs.weight > 0).sum() < LEAST_ROWS:
+        raise ValueError(f"heads need {LEAST_ROWS} pairs of weight above 0 to be trained on")
     with _one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)
         heads = Heads(
@@ -154,7 +154,7 @@ def train_heads(
             _head(image_reducer.basis.shape[1], options),
             _head(text_reducer.basis.shape[1], options),
         )
-        _fit(heads, _Tensors.of(pairs, heads), rows, options)
+        _fit(heads, _Tensors.of(pairs, heads), options)
     heads.image_head.eval()
     heads.text_head.eval()
     return heads
@@ -202,7 +202,7 @@ class _Tensors:
         )
 
 
-def _fit(heads: Heads, pairs: _Tensors, rows: Tensor, options: HeadOptions) -> None:
+def _fit(heads: Heads, pairs: _Tensors, options: HeadOptions) -> None:
     steps = options.steps_for(len(pairs.weight))
     log_scale = nn.Parameter(torch.tensor(-float(np.log(options.temperature))))
     weights = [*heads.image_head.parameters(), *heads.text_head.parameters(), log_scale]
@@ -210,19 +210,23 @@ def _fit(heads: Heads, pairs: _Tensors, rows: Tensor, options: HeadOptions) -> N
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, options.learning_rate, total_steps=steps, pct_start=_WARM_UP
     )
-    for batch in islice(_batches(rows, options.batch), steps):
+    for batch in islice(_batches(pairs.weight, options.batch), steps):
         optimiser.zero_grad()
         _loss(heads, pairs, batch, log_scale.exp().clamp(max=_LARGEST_SCALE)).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
 
 
-def _batches(rows: Tensor, size: int) -> Iterator[Tensor]:
-    """Epochs of shuffled rows without end, cut into full batches across the epochs' ends."""
-    size, waiting = min(size, len(rows)), rows[:0]
+def _batches(weight: Tensor, size: int) -> Iterator[Tensor]:
+    """Epochs of shuffled rows without end, cut into batches across the epochs' ends; full ones if there are rows.
+
+    The row of the largest weight is in every epoch, others with a probability in proportion.
+    """
+    size, waiting, chance = min(size, int((weight > 0).sum())), torch.empty(0, dtype=torch.long), weight / weight.max()
     while True:
         while len(waiting) < size:
-            waiting = torch.cat([waiting, rows[torch.randperm(len(rows))]])
+            drawn = torch.nonzero(torch.rand(len(weight)) < chance)[:, 0]
+            waiting = torch.cat([waiting, drawn[torch.randperm(len(drawn))]])
         yield waiting[:size]
         waiting = waiting[size:]
 
@@ -231,7 +235,6 @@ def _loss(heads: Heads, pairs: _Tensors, batch: Tensor, scale: Tensor) -> Tensor
     other = (torch.rand(len(batch)) < pairs.chance[batch]).long()
     seen = normalize(heads.image_head(pairs.image[batch]), dim=1)
     said = normalize(heads.text_head(pairs.text[other, batch]), dim=1)
-    caption, weight = pairs.caption[other, batch], pairs.weight[batch]
+    caption = pairs.caption[other, batch]
     same = caption[:, None] == caption[None, :]
-    losses = noise_adaptive_itc_losses(scale * seen @ said.T, pairs.smoothing[batch], same)
-    return (weight * losses).sum() / weight.sum()
+    return noise_adaptive_itc(scale * seen @ said.T, pairs.smoothing[batch], same)

@@ -18,7 +18,7 @@ from curate.bench.truth import figures
 from curate.columns import embedding_matrix, field_values
 from curate.config import NoiseConfig, PipelineConfig, RefineConfig
 from curate.corpora.exchange import Kind, choose_mismatches
-from curate.corpora.pairs import Pair
+from curate.corpora.pairs import Pair, meaning
 from curate.errors import InputError
 from curate.models.encoder import load_encoder
 from curate.noise.fit import NoiseOptions, NoiseSample, fit_with_rivals
@@ -208,7 +208,7 @@ def _measure(
     model, others = fit_with_rivals(sample, options, rivals, cell.seed)
     scores = model.score(corpus.image_sha256, captions, corpus.image, text)
     seconds = time.monotonic() - started
-    frequency = _frequencies([Pair("", caption).meaning for caption in captions])
+    frequency = caption_frequencies(captions)
     judged = _Judged(corpus.name, cell, mismatches.mismatched, frequency)
     if not rivals or OURS in methods or "all" in methods:
         diagnostics = model.diagnostics
@@ -243,9 +243,11 @@ def frequency_subset(least: int, most: int | None) -> str:
     return f"caption_frequency_{least}" + ("" if most == least else f"_to_{most}" if most else "_and_more")
 
 
-def _frequencies(meanings: Sequence[str]) -> npt.NDArray[np.int64]:
+def caption_frequencies(captions: Sequence[str]) -> npt.NDArray[np.int64]:
     """How often each caption occurs, case and white space aside; int64 [n]."""
-    _, inverse, counts = np.unique(np.array(meanings), return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(
+        np.array([meaning(text) for text in captions]), return_inverse=True, return_counts=True
+    )
     occurrences: npt.NDArray[np.int64] = counts[inverse]
     return occurrences
 

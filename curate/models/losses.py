@@ -56,20 +56,6 @@ def siglip(logits: Tensor) -> Tensor:
     return -logsigmoid(sign * logits).sum() / len(logits)
 
 
-def noise_adaptive_itc_losses(logits: Tensor, smoothing: Tensor, same: Tensor | None = None) -> Tensor:
-    """Per-pair loss of `noise_adaptive_itc`, whose mean that is: for trainers that weigh pairs too. In nats; [n].
-
-    Args:
-        logits, smoothing, same: see there.
-
-    Raises:
-        ValueError: shapes do not fit.
-    """
-    _check_rows(logits, smoothing=smoothing)
-    by_image, by_text = (_smoothed(log_q, smoothing, same) for log_q in _log_probabilities(logits, same))
-    return (by_image + by_text) / 2
-
-
 def noise_adaptive_itc(logits: Tensor, smoothing: Tensor, same: Tensor | None = None) -> Tensor:
     """NLIP's contrastive loss: the less a pair is trusted, the flatter its target. A scalar.
 
@@ -86,7 +72,9 @@ def noise_adaptive_itc(logits: Tensor, smoothing: Tensor, same: Tensor | None = 
     Raises:
         ValueError: shapes do not fit.
     """
-    return noise_adaptive_itc_losses(logits, smoothing, same).mean()
+    _check_rows(logits, smoothing=smoothing)
+    losses = [_smoothed(log_q, smoothing, same) for log_q in _log_probabilities(logits, same)]
+    return (losses[0] + losses[1]).mean() / 2
 
 
 def npc(

@@ -35,7 +35,7 @@ from tests.noise.synthetic import corpus
 
 HEADS = HeadOptions(components=12, hidden=32, width=12, dropout=0.1, steps=80, batch=64, learning_rate=1e-2)
 RECORD = ["bench", "corpus", "kind", "rate", "seed", "method", "subset", "metric", "value", "unit"]
-ROWS, TESTED = 300, 80
+ROWS, TESTED = 160, 150
 
 
 def told_right(wrong: np.ndarray, image: np.ndarray, true_text: np.ndarray, sources: np.ndarray) -> Curated:
@@ -51,7 +51,7 @@ def told_right(wrong: np.ndarray, image: np.ndarray, true_text: np.ndarray, sour
 
 @pytest.fixture(scope="module")
 def world() -> tuple[Curated, np.ndarray, np.ndarray]:
-    pairs, _ = corpus(rows=ROWS + TESTED, mismatched=0.0)
+    pairs, _ = corpus(rows=ROWS + TESTED, mismatched=0.0, noise=1.3)
     wrong = np.arange(ROWS) % 2 == 0
     sources = np.where(wrong, np.roll(np.arange(ROWS), 2), np.arange(ROWS))
     part = told_right(wrong, pairs.image[:ROWS], pairs.text[:ROWS], sources)

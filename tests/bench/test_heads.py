@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -87,9 +88,13 @@ def test_wrong_pairs_of_little_weight_do_little_harm(right: TrainingSet):
     text[wrong] = np.roll(text[wrong], 1, axis=0)
     weight = np.where(wrong, 0.02, 1).astype(np.float32)
     smoothing = np.where(wrong, 1.0, 0.0).astype(np.float32)
-    alike = found(trained(training(right, text=text, other_text=text)), right)
-    assert found(trained(training(right, text=text, other_text=text, weight=weight)), right) > alike + 10
-    assert found(trained(training(right, text=text, other_text=text, smoothing=smoothing)), right) > alike
+    longer = replace(TINY, steps=120)
+
+    def taught(**hints: np.ndarray) -> float:
+        return found(trained(training(right, text=text, other_text=text, **hints), longer), right)
+
+    assert taught(weight=weight) > taught() + 10
+    assert taught(smoothing=smoothing) > taught()
 
 
 @pytest.mark.parametrize("chance", [0.0, 1.0])
@@ -109,10 +114,18 @@ def test_equal_captions_are_no_negatives(right: TrainingSet):
     assert cosines(trained(pairs), right) == pytest.approx(untrained)
 
 
+def test_a_pair_is_drawn_as_often_as_it_weighs():
+    torch.manual_seed(0)
+    weight = torch.tensor([1e-6, 0.25e-6] * 200)
+    drawn = torch.bincount(torch.cat(list(islice(heads._batches(weight, 50), 200))), minlength=400).float()
+    assert float(drawn[1::2].mean() / drawn[::2].mean()) == pytest.approx(0.25, abs=0.02)
+    assert float(drawn[::2].std()) < 1
+
+
 def test_a_single_pair_is_not_enough(right: TrainingSet):
     weight = np.zeros(ROWS, dtype=np.float32)
     weight[0] = 1
-    with pytest.raises(ValueError, match="two pairs"):
+    with pytest.raises(ValueError, match="heads need 2 pairs"):
         trained(training(right, weight=weight))
 
 
