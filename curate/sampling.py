@@ -9,13 +9,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.columns import embedding_matrix, field_values, side_by_side
+from curate.columns import embedding_matrix, field_values
 from curate.concepts.fit import ConceptSample
 from curate.errors import CurateError
 from curate.noise.fit import MOST_COPIES, NoiseSample
 from curate.noise.model import copy_numbers, identities
 from curate.schema import Status
-from curate.store import RunStore, part_file
+from curate.store import RunStore, StepColumns
 
 _IDENTITY = ["row_id", "image_sha256", "caption", "status"]
 _EMBEDDINGS = ["image_embedding", "text_embedding"]
@@ -52,7 +52,7 @@ def draw_sample(
         CurateError: not one pair is usable.
     """
     columns = _IDENTITY if by is None else [*_IDENTITY, "fields"]
-    table = _draw(store, list(parts), most_rows, seed, columns, [(embed, name) for name in _EMBEDDINGS])
+    table = _draw(store, list(parts), most_rows, seed, [("embed", columns), (embed, _EMBEDDINGS)])
     return NoiseSample(
         image_sha256=table.column("image_sha256").to_pylist(),
         captions=table.column("caption").to_pylist(),
@@ -76,8 +76,8 @@ def draw_concept_sample(
     Raises:
         CurateError: not one pair is usable.
     """
-    beside = [] if believed is None else [(believed, "noise_prob")]
-    table = _draw(store, list(parts), most_rows, seed, _SAMPLED, beside)
+    beside = [] if believed is None else [(believed, ["noise_prob"])]
+    table = _draw(store, list(parts), most_rows, seed, [("embed", _SAMPLED), *beside])
     return ConceptSample(
         image_sha256=table.column("image_sha256").to_pylist(),
         captions=table.column("caption").to_pylist(),
@@ -97,8 +97,8 @@ def draw_caption_sample(store: RunStore, parts: Iterable[int], most_rows: int, s
     Raises:
         CurateError: not one pair is usable.
     """
-    beside = [("noise", "fold"), (believed, "noise_prob"), ("concepts", "concepts")]
-    table = _draw(store, list(parts), most_rows, seed, _SAMPLED, beside)
+    beside = [("noise", ["fold"]), (believed, ["noise_prob"]), ("concepts", ["concepts"])]
+    table = _draw(store, list(parts), most_rows, seed, [("embed", _SAMPLED), *beside])
     return table.filter(table.column("noise_prob").is_valid())
 
 
@@ -107,14 +107,13 @@ def _draw(
     parts: list[int],
     most_rows: int,
     seed: int,
-    columns: list[str],
-    beside: Sequence[tuple[str, str]] = (),
+    columns: Sequence[StepColumns],
 ) -> pa.Table:
-    """Columns of the embed step, and (step, column) of steps behind it, of the sample's pairs."""
+    """Columns of the embed step, and of steps behind it, of the sample's pairs."""
     chosen = _choose(store, parts, most_rows, seed)
     tables = []
     for number in parts:
-        table = _usable(store, number, columns, beside)
+        table = _usable(store, number, columns)
         tables.append(table.filter(pc.is_in(table.column("row_id"), chosen)))
     table = pa.concat_tables(tables)
     if table.num_rows == 0:
@@ -127,7 +126,7 @@ def _choose(store: RunStore, parts: list[int], most_rows: int, seed: int) -> pa.
     hashes: Hashes = np.empty(0, np.uint64)
     ids: npt.NDArray[np.str_] = np.empty(0, np.str_)
     for number in parts:
-        table = _usable(store, number, _IDENTITY)
+        table = _usable(store, number, [("embed", _IDENTITY)])
         hashes = np.concatenate([hashes, _hashes(table, seed)])
         ids = np.concatenate([ids, np.array(table.column("row_id").to_pylist(), np.str_)])
         order = np.lexsort((ids, hashes))
@@ -140,8 +139,6 @@ def _hashes(table: pa.Table, seed: int) -> Hashes:
     return identities(table.column("image_sha256").to_pylist(), table.column("caption").to_pylist(), seed)
 
 
-def _usable(store: RunStore, number: int, columns: list[str], beside: Sequence[tuple[str, str]] = ()) -> pa.Table:
-    table = store.read_table(part_file("embed", number), columns)
-    for step, name in beside:
-        table = side_by_side(table, store.read_table(part_file(step, number), [name]))
+def _usable(store: RunStore, number: int, columns: Sequence[StepColumns]) -> pa.Table:
+    table = store.read_columns(number, columns)
     return table.filter(pc.equal(table.column("status"), Status.OK.value))

@@ -187,12 +187,11 @@ class NoiseWork:
 
     def head(self, task: PartTask) -> pa.Table:
         """The columns that the stage requires, from the embed step."""
-        store, embeddings = RunStore(self.run), Embed.provides.names
+        embeddings = Embed.provides.names
         known = [name for name in Noise.requires if name not in embeddings]
-        return side_by_side(
-            store.read_table(part_file("embed", task.number), known if self.by is None else [*known, "fields"]),
-            store.read_table(part_file(self.embed, task.number), embeddings),
-        )
+        fields = [] if self.by is None else ["fields"]
+        columns = [("embed", [*known, *fields]), (self.embed, embeddings)]
+        return RunStore(self.run).read_columns(task.number, columns)
 
     def body(self, table: pa.Table) -> pa.Table:
         """The noise columns."""
@@ -224,12 +223,9 @@ class RefineWork:
 
     def head(self, task: PartTask) -> pa.Table:
         """The columns that the stage requires, from the embed and noise steps."""
-        store = RunStore(self.run)
         embedded = ["image_embedding", "text_embedding", *(["fields"] if self.by is not None else [])]
-        return side_by_side(
-            store.read_table(part_file("embed", task.number), embedded),
-            store.read_table(part_file("noise", task.number), [*BELIEFS, "fold"]),
-        )
+        columns = [("embed", embedded), ("noise", [*BELIEFS, "fold"])]
+        return RunStore(self.run).read_columns(task.number, columns)
 
     def body(self, table: pa.Table) -> pa.Table:
         """The refined columns."""

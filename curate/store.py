@@ -21,14 +21,17 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from curate.columns import side_by_side
 from curate.errors import CurateError, InputError
+
+StepColumns: TypeAlias = tuple[str, Sequence[str]]
 
 METADATA_KEY = b"curate"
 TEMPORARY_PREFIX = ".tmp-"
@@ -139,6 +142,21 @@ class RunStore:
             for name in self.list_stamps(folder):
                 if name.startswith(TEMPORARY_PREFIX):
                     self.delete(f"{folder}/{name}")
+
+    def read_columns(self, part: int, columns: Sequence[StepColumns]) -> pa.Table:
+        """Columns of a part from several steps side by side; each step's file is read once.
+
+        Args:
+            part: number of the part.
+            columns: steps and names of the columns that they left; a step may be named again.
+
+        Raises:
+            CurateError: a file is absent or broken; says which.
+        """
+        wanted: dict[str, list[str]] = {}
+        for step, names in columns:
+            wanted.setdefault(step, []).extend(names)
+        return side_by_side(*(self.read_table(part_file(step, part), names) for step, names in wanted.items()))
 
     def write_table(self, name: str, table: pa.Table, facts: Mapping[str, Any]) -> None:
         """Write a Parquet file whose schema metadata carries `facts` as JSON."""

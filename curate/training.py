@@ -19,14 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from curate.columns import side_by_side
 from curate.errors import CurateError
 from curate.models.encoder import EncoderOptions, EncoderSpec
 from curate.models.finetune_options import FinetuneOptions
 from curate.schema import Status
 from curate.sources.base import Part, Shard, Source
 from curate.stages.decode import Decode, DecodeOptions
-from curate.store import RunStore, part_file
+from curate.store import RunStore
 
 if TYPE_CHECKING:
     from curate.models.finetune import Hints, Trained, TrainingBatch
@@ -123,11 +122,7 @@ class TrainWork:
         return np.nonzero(kept.to_numpy())[0]
 
     def _columns(self, number: int, of_embed: Sequence[str], of_hints: Sequence[str]) -> pa.Table:
-        store = RunStore(self.run)
-        return side_by_side(
-            store.read_table(part_file("embed", number), of_embed),
-            store.read_table(part_file(self.hints, number), of_hints),
-        )
+        return RunStore(self.run).read_columns(number, [("embed", of_embed), (self.hints, of_hints)])
 
     def pairs_of(self, number: int) -> _Pairs:
         """Trusted pairs of a part with their pixels."""
