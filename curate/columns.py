@@ -16,6 +16,15 @@ def embedding_matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
     return matrix
 
 
+def pixel_matrix(column: pa.ChunkedArray, side: int) -> NDArray[np.uint8]:
+    """The column's memory as uint8 [n, side, side, 3], not copied if it is in one piece; null rows hold anything."""
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    data = np.frombuffer(array.buffers()[1] or b"", dtype=np.uint8)
+    row_bytes = side * side * 3
+    start = array.offset * row_bytes
+    return data[start : start + len(array) * row_bytes].reshape(len(array), side, side, 3)
+
+
 def field_values(fields: pa.ChunkedArray, name: str) -> list[str | None]:
     """The value of one kept field for every row, None where a row has none."""
     return [next((field["value"] for field in row or () if field["name"] == name), None) for row in fields.to_pylist()]

@@ -27,6 +27,7 @@ from curate.models.numerics import ModelSpec
 from curate.noise.model import NoiseModel
 from curate.noise.refined import RefinedModel
 from curate.noise.similarity import Floats
+from curate.pictures import DECODE_BATCH_ROWS, read_pictures
 from curate.schema import BELIEFS, NOISE_SCHEMA, annotation_table
 from curate.sources.base import Part, Shard, Source
 from curate.stages.concepts import ConceptColumns, Concepts
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ARTIFACT_FILE = "artifact.json"
-# Rows whose image bytes are in memory at once while a part is decoded.
-DECODE_BATCH_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -320,21 +319,12 @@ class CocaWork:
         Raises:
             CurateError: the shard has changed, or a picture that was decoded once cannot be decoded now.
         """
-        if not len(rows):
-            return pa.nulls(task.part.rows, pa.large_binary())
-        wanted = np.zeros(task.part.rows, dtype=np.bool_)
-        wanted[rows] = True
-        decode, first, made = Decode(self.decode), 0, []
-        for batch in self.source.read(task.shard, task.part, DECODE_BATCH_ROWS):
-            made.append(decode(batch.filter(pa.array(wanted[first : first + batch.num_rows]))))
-            first += batch.num_rows
-        table = pa.concat_tables(made)
-        pixels = table["pixels"].combine_chunks()
-        if pixels.null_count:
-            error = next(said for said in table["error"].to_pylist() if said)
-            raise CurateError(f"caption: {task.shard.name}: a picture was decoded once and cannot be now: {error}")
-        places = np.cumsum(wanted) - 1
-        return pixels.cast(pa.large_binary()).take(pa.array(places, mask=~wanted))
+        pixels = read_pictures(self.source, task.shard, task.part, self.decode, rows).combine_chunks()
+        places = np.zeros(task.part.rows, dtype=np.intp)
+        places[rows] = np.arange(len(rows))
+        elsewhere = np.ones(task.part.rows, dtype=np.bool_)
+        elsewhere[rows] = False
+        return pixels.cast(pa.large_binary()).take(pa.array(places, mask=elsewhere))
 
 
 @dataclass

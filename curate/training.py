@@ -19,12 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from curate.columns import pixel_matrix
 from curate.errors import CurateError
 from curate.models.encoder import EncoderOptions, EncoderSpec
 from curate.models.finetune_options import FinetuneOptions
+from curate.pictures import read_pictures
 from curate.schema import Status
 from curate.sources.base import Part, Shard, Source
-from curate.stages.decode import Decode, DecodeOptions
+from curate.stages.decode import DecodeOptions
 from curate.store import RunStore
 
 if TYPE_CHECKING:
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 WEIGHTS_FILE = "weights.safetensors"
 TRAINING_FILE = "training.json"
 CHECKPOINT_FILE = "checkpoint.safetensors"
-DECODE_ROWS = 64
 GROUP_PAIRS = 4096
 """Pairs that are decoded at once and shuffled among each other: 600 MB of pixels at 224 x 224."""
 
@@ -129,16 +130,9 @@ class TrainWork:
         rows = self.trusted_rows(number)
         known = self._columns(number, ["caption", "image_sha256"], _HINTS).take(pa.array(rows))
         part = self.parts[number]
-        decode, wanted, pixels = Decode(self.decode), set(rows.tolist()), []
-        first = 0
-        for batch in self.source.read(self.shards[part.shard], part, DECODE_ROWS):
-            here = [row for row in range(batch.num_rows) if first + row in wanted]
-            first += batch.num_rows
-            made = decode(batch.take(pa.array(here, pa.int64()))).column("pixels")
-            pixels += [np.frombuffer(value, np.uint8) for value in made.to_pylist()]
-        side = self.decode.size
+        pixels = read_pictures(self.source, self.shards[part.shard], part, self.decode, rows)
         return _Pairs(
-            pixels=np.array(pixels, np.uint8).reshape(len(rows), side, side, 3),
+            pixels=pixel_matrix(pixels, self.decode.size),
             captions=tuple(known.column("caption").to_pylist()),
             hints=_hints(known),
         )

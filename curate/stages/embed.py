@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from curate.columns import pixel_matrix
 from curate.models.encoder import Encoder
 from curate.schema import Status
 
@@ -33,7 +34,7 @@ class Embed:
     def _images(self, batch: pa.Table) -> pa.Array:
         column = batch.column("pixels")
         usable = column.is_valid().to_numpy()
-        pixels = _pixels(column, self._encoder.spec.image_size)
+        pixels = pixel_matrix(column, self._encoder.spec.image_size)
         kept = pixels if usable.all() else pixels[usable]
         return _embedding_column(self._encoder.encode_images(kept), usable)
 
@@ -47,15 +48,6 @@ class Embed:
 
 def _has_words(caption: str | None, status: str) -> bool:
     return caption is not None and bool(caption.strip()) and status != Status.CAPTION_NOT_UTF8
-
-
-def _pixels(column: pa.ChunkedArray, side: int) -> NDArray[np.uint8]:
-    """The column's memory as uint8 [n, side, side, 3], not copied if it is in one piece; null rows hold anything."""
-    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    data = np.frombuffer(array.buffers()[1] or b"", dtype=np.uint8)
-    row_bytes = side * side * 3
-    start = array.offset * row_bytes
-    return data[start : start + len(array) * row_bytes].reshape(len(array), side, side, 3)
 
 
 def _embedding_column(embeddings: NDArray[np.float16], usable: NDArray[np.bool_]) -> pa.Array:
