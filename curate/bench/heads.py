@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from curate.models.losses import noise_adaptive_itc
+from curate.models.threads import one_torch_thread
 from curate.noise.similarity import Floats, unit_rows
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -146,7 +146,7 @@ def train_heads(
     """
     if (pairs.weight > 0).sum() < LEAST_ROWS:
         raise ValueError(f"heads need {LEAST_ROWS} pairs of weight above 0 to be trained on")
-    with _one_thread(), torch.random.fork_rng(devices=[]):
+    with one_torch_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)
         heads = Heads(
             image_reducer,
@@ -158,16 +158,6 @@ def train_heads(
     heads.image_head.eval()
     heads.text_head.eval()
     return heads
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _head(components: int, options: HeadOptions) -> nn.Module:

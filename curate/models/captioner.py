@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
@@ -22,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from curate.errors import InputError, NothingToLearnError
 from curate.models.captioner_networks import Architecture, Ensemble, Given, Network, Shape
 from curate.models.endings import Endings, fit_endings
+from curate.models.threads import one_torch_thread
 from curate.models.words import END, PAD, SPECIAL, START, UNKNOWN, Words, fit_words
 from curate.noise.similarity import Floats
 
@@ -426,7 +426,7 @@ def fit_captioner(
     chance = sampling_weights([captions[row] for row in usable], options.frequency_power)
     kept_weights = weights[usable].astype(np.float32)
     whole = [encoded[row] for row in usable]
-    with _one_thread(), torch.random.fork_rng(devices=[]):
+    with one_torch_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)
         network = Ensemble(shape)
         training = _Training(shape, rows, whole, kept_weights, chance, words, names, scaling, seed)
@@ -534,14 +534,3 @@ class _Training:
         weights = self.weights[batch].unsqueeze(1) * (targets != PAD)
         total: torch.Tensor = (losses * weights).sum() / weights.sum().clamp_min(1e-6)
         return total
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """For fits. Writing leaves it at one thread: other threads may be writing at the same time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

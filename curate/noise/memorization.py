@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from curate.models.threads import one_torch_thread
 from curate.noise.agreement import Projected
 from curate.noise.features import Features
 from curate.noise.grouping import near
@@ -87,9 +88,7 @@ def warm_up(image: Floats, text: Floats, epochs: int, seed: int) -> Heads:
     """
     import torch
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_torch_thread():
         generator = torch.Generator().manual_seed(seed % 2**63)
         heads = [_initial_head(features.shape[1], generator) for features in (image, text)]
         optimiser = torch.optim.Adam(heads, lr=LEARNING_RATE)
@@ -106,8 +105,6 @@ def warm_up(image: Floats, text: Floats, epochs: int, seed: int) -> Heads:
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
         return Heads(*(head.detach().numpy().copy() for head in heads))
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _initial_head(width: int, generator: torch.Generator) -> torch.Tensor:
