@@ -452,17 +452,25 @@ def _row_step(
 def _embed_step(
     config: PipelineConfig, source: Source, spec: EncoderSpec, manifest: Manifest, done: DoneIndex
 ) -> RowStep:
-    decode = _decode_options(config, spec)
-    facts: dict[str, Any] = {
-        "encoder": spec.to_json(),
-        "decode": {"mode": "exact", "max_image_pixels": decode.max_pixels},
-        "versions": {"decode": Decode.version, "embed": Embed.version},
-    }
+    facts = _embed_facts(config, spec)
     if config.input.keep:
         facts["keep"] = config.input.keep
-    identity = {number: dataclasses.asdict(part) for number, part in manifest.parts.items()}
-    work = EmbedWork(source, decode, encoder_options(config), spec)
-    return _row_step("embed", work, identity, facts, done)
+    work = EmbedWork(source, _decode_options(config, spec), encoder_options(config), spec)
+    return _row_step(EMBED, work, _contents(manifest), facts, done)
+
+
+def _embed_facts(config: PipelineConfig, spec: EncoderSpec) -> dict[str, Any]:
+    """What embeddings depend on beside their pairs."""
+    return {
+        "encoder": spec.to_json(),
+        "decode": {"mode": "exact", "max_image_pixels": config.input.max_image_pixels},
+        "versions": {"decode": Decode.version, "embed": Embed.version},
+    }
+
+
+def _contents(manifest: Manifest) -> dict[int, Any]:
+    """What tells each part from any other."""
+    return {number: dataclasses.asdict(part) for number, part in manifest.parts.items()}
 
 
 def _decode_options(config: PipelineConfig, spec: ModelSpec) -> DecodeOptions:
@@ -656,7 +664,7 @@ def _train_step(
     trainings: list[TrainStep],
 ) -> TrainStep:
     """The next round's training, always from the encoder's own weights: what an early round got wrong is forgotten."""
-    how = finetune_options(refine, config.seed)
+    how, decode = finetune_options(refine, config.seed), _decode_options(config, spec)
     hints = scored[-1]
     facts = {
         "fit": name,
@@ -665,7 +673,7 @@ def _train_step(
         "trusted_below": refine.trusted_below,
         "settled": refine.settled,
         "encoder": spec.to_json(),
-        "decode": dataclasses.asdict(_decode_options(config, spec)),
+        "decode": dataclasses.asdict(decode),
         "from": list(hints.fingerprints.values()),
     }
     wanted = fingerprint(facts)
@@ -678,7 +686,7 @@ def _train_step(
         folder=artifact_folder(name),
         options=encoder_options(config),
         spec=spec,
-        decode=_decode_options(config, spec),
+        decode=decode,
         how=how,
         trusted_below=refine.trusted_below,
         fingerprint=wanted,
@@ -718,17 +726,12 @@ def _refined_embed_step(
     training: TrainStep,
     done: DoneIndex,
 ) -> RowStep:
-    decode = _decode_options(config, spec)
-    facts: dict[str, Any] = {
-        "encoder": spec.to_json(),
-        "trained": training.fingerprint,
-        "decode": {"mode": "exact", "max_image_pixels": decode.max_pixels},
-        "versions": {"decode": Decode.version, "embed": Embed.version},
-    }
-    identity = {number: dataclasses.asdict(part) for number, part in manifest.parts.items()}
+    facts = {**_embed_facts(config, spec), "trained": training.fingerprint}
     weights = f"{artifact_folder(training.name)}/{WEIGHTS_FILE}"
-    work = RefinedEmbedWork(source, decode, encoder_options(config), spec, run=store.url, weights=weights)
-    return _row_step(f"{training.name}-embed", work, identity, facts, done, training.name, training.name)
+    decode, options = _decode_options(config, spec), encoder_options(config)
+    work = RefinedEmbedWork(source, decode, options, spec, run=store.url, weights=weights)
+    name = f"{training.name}-embed"
+    return _row_step(name, work, _contents(manifest), facts, done, training.name, training.name)
 
 
 def _refine_step(noise: NoiseConfig, store: RunStore, before: RowStep, fit: FitStep, done: DoneIndex) -> RowStep:

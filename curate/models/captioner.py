@@ -195,6 +195,7 @@ class Captioner:
 
     def _write(self, given: Given, choose: Callable[[torch.Tensor, int], torch.Tensor], times: int) -> torch.Tensor:
         """Ids int64 [n, longest + 1] that end in END, then PAD."""
+        # Not put back: other threads may be writing at the same time.
         torch.set_num_threads(1)
         with torch.inference_mode():
             network = self.network.eval()
