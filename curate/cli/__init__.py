@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from curate.cli import bench, data, export, inspect, look, pipeline, run
+from curate.cli import bench, data, doctor, export, inspect, pipeline, report, run
 from curate.cli.shared import err, harmless
 from curate.errors import CurateError, InputError
 
@@ -23,9 +23,9 @@ app.command()(pipeline.validate)
 app.command()(run.run)
 app.command()(run.plan)
 app.command()(inspect.inspect)
-app.command()(look.report)
+app.command()(report.report)
 app.command()(export.export)
-app.command()(look.doctor)
+app.command()(doctor.doctor)
 data_app = typer.Typer(no_args_is_help=True, help="Make corpora to try curate on and to measure it with.")
 app.add_typer(data_app, name="data")
 data_app.command()(data.clipart)
