@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from curate.config import load_config
 from tests.conftest import Pipeline
@@ -29,6 +31,7 @@ def run_recipe(shards, tiny_encoder, tmp_path_factory):
             pipeline.config = lambda *_: load_config(RECIPES / f"{name}.yaml", [*sets, *changes])
             pipeline.run()
             made[name, changes] = pd.read_parquet(output / "annotations")
+            made[name, changes].attrs["run"] = str(output)
         return made[name, changes]
 
     return run
@@ -62,3 +65,20 @@ def test_the_signal_is_what_makes_the_first_noise_prob_differ(run_recipe, name, 
     with_their_signal = first_noise_prob(run_recipe(name, f"stages.noise.signals=[{SIGNAL[other]}]"))
     assert mine.equals(theirs) == (name == other)
     pd.testing.assert_series_equal(with_their_signal, theirs)
+
+
+# Random towers know nothing: by NPC's signal nobody is certain and next to nobody is trusted, so that no loss would
+# have anything to go by.
+TRAINED = (
+    "stages.noise.signals=[clip_similarity]",
+    "stages.refine.trusted_below=1",
+    "stages.refine.rounds=1",
+    "stages.refine.learning_rate=0.001",
+)
+
+
+@pytest.mark.parametrize("name", ["npc", "dsdmr"])
+def test_the_towers_of_a_recipe_are_trained_by_the_loss_of_its_paper(run_recipe, name):
+    runs = (run_recipe(name, *changes) for changes in (TRAINED, (*TRAINED, "stages.refine.loss=infonce")))
+    ours, plain = (load_file(Path(table.attrs["run"]) / "artifacts/refine-1/weights.safetensors") for table in runs)
+    assert any(not torch.equal(weight, plain[part]) for part, weight in ours.items())
