@@ -24,7 +24,7 @@ class SilentProgress:
         self.parts = []
         self.steps = []
 
-    def step_started(self, name, rows, rows_done):
+    def step_started(self, start):
         """Nothing to show."""
 
     def part_done(self, name, report):

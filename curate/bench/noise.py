@@ -28,7 +28,8 @@ from curate.noise.refined import RefinedModel, RefinedScores
 from curate.noise.signals import SignalName
 from curate.noise.similarity import unit_rows
 from curate.plan import Plan, encoder_options, noise_options, refine_options
-from curate.run import Progress, Runner, execute
+from curate.progress import Progress
+from curate.run import Runner, execute
 from curate.schema import Status
 from curate.store import part_file
 
