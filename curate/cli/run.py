@@ -92,14 +92,14 @@ def run(
         # Held until the last word is in the run's own file.
         held.enter_context(lock_run(store))
         monitor.add(EveryFew(RUN_FILE_SECONDS, RunFile(store)))
-        start = RunStarted(store.url, str(pipeline), runner, __version__, limit, fits_from, metrics)
-        with show_progress(console, monitor), open_runner(runner, workers) as chosen, _terminable():
-            monitor.run_started(start)
-            plan = make_plan(config, chosen.index, limit, fits_from)
-            remember_config(store, config)
-            monitor.input_read(_input_of(plan))
-            monitor.expect(estimate_seconds(plan))
-            reports = execute(plan, chosen, monitor)
+        with show_progress(console, monitor):
+            monitor.run_started(RunStarted(store.url, str(pipeline), runner, __version__, limit, fits_from, metrics))
+            with open_runner(runner, workers) as chosen, _terminable():
+                plan = make_plan(config, chosen.index, limit, fits_from)
+                remember_config(store, config)
+                monitor.input_read(_input_of(plan))
+                monitor.expect(estimate_seconds(plan))
+                reports = execute(plan, chosen, monitor)
             save_timings(RunStore(config.output), reports)
         summary = summarize(store)
         seconds = monitor.figures.seconds

@@ -39,8 +39,8 @@ def print_summary(
     worked = [report for report in reports if report.rows]
     if worked:
         slowest = max(worked, key=lambda report: report.seconds)
-        share = percentage(round(slowest.seconds), round(seconds))
-        console.print(f"\ndone in {duration(seconds)}; slowest: {slowest.name}, {share}", markup=False)
+        longest = f"{slowest.name}, {duration(slowest.seconds)}"
+        console.print(f"\ndone in {duration(seconds)}; slowest step: {longest}", markup=False)
     else:
         console.print("\nnothing to do: every file is there already", markup=False)
     print_counts(console, summary)

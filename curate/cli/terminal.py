@@ -143,6 +143,11 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
+def was_done(step: StepFigures) -> bool:
+    """Whether earlier runs have done it all."""
+    return 0 < step.rows == step.rows_done and not step.rows_worked
+
+
 def clock(seconds: float) -> str:
     """Hours, minutes and seconds, such as 0:07 and 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
@@ -166,7 +171,7 @@ def _rate(step: StepFigures) -> str:
 def _note(step: StepFigures) -> Text:
     if step.parts_failed:
         return Text(f"{step.parts_failed:,} of {step.parts:,} parts failed", style="red")
-    if step.rows and step.rows_done == step.rows and not step.rows_worked:
+    if was_done(step):
         return Text("done before", style="dim")
     if step.finished:
         return Text("")
@@ -199,29 +204,40 @@ def plain_lines(event: Event) -> list[str]:
     if isinstance(event, Noted):
         return [event.message]
     if isinstance(event, StepStarted | StepProgress | StepFinished):
-        return [f"{event.step.step:<12} {_plain(event)}"]
+        told = _plain(event)
+        return [f"{event.step.step:<12} {told}"] if told else []
     return []
 
 
 def _plain(event: StepStarted | StepProgress | StepFinished) -> str:
     step = event.step
+    if was_done(step):
+        return f"{counted(step.rows, 'pair')}, done before" if isinstance(event, StepFinished) else ""
     if isinstance(event, StepStarted):
-        done = f", {step.rows_done:,} of them done before" if step.rows_done else ""
-        worked_by = f", {step.workers:,} workers" if step.workers > 1 else ""
-        begins = (
-            f"{counted(step.rows, 'pair')} in {counted(step.parts, 'part')}{done}{worked_by}"
-            if step.rows
-            else step.about
-        )
-        return f"begins: {begins}" if begins else "begins"
-    rate = _rate(step) and f", {_rate(step)}"
+        return _plain_start(step)
     if isinstance(event, StepFinished):
-        return f"done: {step.rows_worked:,} pairs in {duration(step.seconds)}{rate}"
-    left = "" if step.seconds_left is None else f", about {duration(round(step.seconds_left))} left"
-    failed = f", {step.parts_failed:,} parts failed" if step.parts_failed else ""
-    far = f"{step.rows_done:,}/{step.rows:,} pairs{rate}" if step.rows else f"for {duration(step.seconds)}"
-    doing = f", {step.doing}" if step.doing else ""
-    return f"{far}{failed}{left}{doing}"
+        return f"done: {counted(step.rows_worked, 'pair')} in {duration(step.seconds)}{_after_comma(_rate(step))}"
+    return _plain_progress(step)
+
+
+def _plain_start(step: StepFigures) -> str:
+    if not step.rows:
+        return f"begins{_after_comma(step.about)}"
+    done = f"{step.rows_done:,} done before" if step.rows_done else ""
+    workers = counted(step.workers, "worker")
+    size = f"{counted(step.rows, 'pair')} in {counted(step.parts, 'part')}"
+    return f"begins, {size}{_after_comma(done)}, {workers}"
+
+
+def _plain_progress(step: StepFigures) -> str:
+    far = f"{step.rows_done:,}/{step.rows:,} pairs{_after_comma(_rate(step))}" if step.rows else ""
+    failed = f"{counted(step.parts_failed, 'part')} failed" if step.parts_failed else ""
+    left = "" if step.seconds_left is None else f"about {clock(step.seconds_left)} left"
+    return ", ".join(filter(None, (far, failed, step.doing, f"{clock(step.seconds)} gone", left)))
+
+
+def _after_comma(text: str) -> str:
+    return text and f", {text}"
 
 
 def input_lines(found: InputRead) -> list[str]:

@@ -295,7 +295,7 @@ class SampleFit:
         self.bank = [rows_[rows_ < self.referenced][: options.bank] for rows_ in self.held_out]
         self.shared = self.features.take(slice(0, self.referenced)).rounded()
         self.nulls = [self._nulls(number) for number in range(options.folds)]
-        log.info("warming up the memorization heads, %d epochs", options.epochs)
+        log.info("warming up the memorization heads")
         self.heads = warm_up(self.features.image, self.features.text, options.epochs, seed)
         negatives = self.shared.take(slice(0, options.negatives))
         self.negatives, self.negative_features = project(self.heads, negatives).rounded(), negatives
