@@ -395,6 +395,9 @@ class LocalRunner:
             futures = [pool.submit(_run_part, work, task, store, bodies) for task in tasks]
             try:
                 yield from _as_finished(futures)
+            except KeyboardInterrupt:
+                log.info("stopping after the parts in hand; interrupt again to stop at once")
+                raise
             finally:
                 for future in futures:
                     future.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -46,11 +47,32 @@ if TYPE_CHECKING:
     from curate.summary import Summary
 
 NOT_MEASURED = "not measured yet"
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: what a cluster sends before it takes the machine away."""
+class _Stop:
+    """Ctrl-C, or SIGTERM, which a cluster sends before it takes the machine away: both end a run alike.
+
+    The first waits for the parts in hand, the next does not.
+    """
+
+    def __init__(self) -> None:
+        self.code, self.at_once = 0, False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.at_once = self.code != 0
+        self.code = 128 + number
+        raise KeyboardInterrupt
+
+    def listen(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self)
+
+    def exit(self) -> NoReturn:
+        if self.at_once:
+            # Threads would be waited for; what they write is whole or absent.
+            sys.stdout.flush()
+            os._exit(self.code)
+        raise typer.Exit(self.code) from None
 
 
 def run(
@@ -85,7 +107,7 @@ def run(
     from curate.summary import summarize
 
     console, monitor = Console(highlight=False, quiet=quiet or json_logs), Monitor()
-    with ExitStack() as held, _last_word(monitor, json_logs):
+    with ExitStack() as held, _last_word(monitor, json_logs) as stop:
         metrics = _listening(held, monitor, json_logs, metrics_file, metrics_port)
         config = load_config(pipeline, overrides or [])
         store = RunStore(output_url(config, limit))
@@ -94,7 +116,9 @@ def run(
         monitor.add(EveryFew(RUN_FILE_SECONDS, RunFile(store)))
         with show_progress(console, monitor):
             monitor.run_started(RunStarted(store.url, str(pipeline), runner, __version__, limit, fits_from, metrics))
-            with open_runner(runner, workers) as chosen, _terminable():
+            with open_runner(runner, workers) as chosen:
+                # Ray takes SIGTERM for itself.
+                stop.listen()
                 plan = make_plan(config, chosen.index, limit, fits_from)
                 remember_config(store, config)
                 monitor.input_read(_input_of(plan))
@@ -126,16 +150,17 @@ def _whole_run(
 
 
 @contextmanager
-def _last_word(monitor: Monitor, json_logs: bool) -> Iterator[None]:
-    """However a run ends, its listeners hear of it. Where they are all that writes, nothing else is printed."""
+def _last_word(monitor: Monitor, json_logs: bool) -> Iterator[_Stop]:
+    """However a run ends, its listeners hear of it. Where events are logged nothing else is printed."""
+    stop, before = _Stop(), {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    stop.listen()
     try:
-        yield
-    except KeyboardInterrupt as stop:
-        code = TERMINATED if isinstance(stop, _Terminated) else INTERRUPTED
-        monitor.interrupted(code)
+        yield stop
+    except KeyboardInterrupt:
+        monitor.interrupted(stop.code)
         if not json_logs:
             err.print(f"\ninterrupted: {KEPT}", markup=False, soft_wrap=True)
-        raise typer.Exit(code) from None
+        stop.exit()
     except (CurateError, OSError) as error:
         code = 2 if isinstance(error, InputError) else 1
         monitor.failed(str(error), code)
@@ -145,20 +170,9 @@ def _last_word(monitor: Monitor, json_logs: bool) -> Iterator[None]:
     except Exception as bug:
         monitor.failed(f"{type(bug).__name__}: {bug}", 1)
         raise
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _listening(

@@ -57,11 +57,13 @@ class TerminalProgress:
         self._lines = Progress(
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
             bar,
-            _Field("pairs", justify="right"),
-            _Field("rate", justify="right"),
+            _Field("pairs", Column(no_wrap=True, justify="right")),
+            _Field("rate", Column(no_wrap=True, justify="right")),
             _Time(table_column=Column(no_wrap=True, justify="right")),
-            _Field("note", overflow="ellipsis"),
+            # Takes what the others leave.
+            _Field("note", Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             console=console,
+            expand=True,
         )
         self._tasks: dict[str, TaskID] = {}
         self._reading: TaskID | None = None
@@ -110,9 +112,8 @@ class TerminalProgress:
 class _Field(ProgressColumn):
     """A text that the task holds."""
 
-    def __init__(self, name: str, justify: str = "left", overflow: str = "fold") -> None:
+    def __init__(self, name: str, column: Column) -> None:
         self._name = name
-        column = Column(no_wrap=True, justify=justify, overflow=overflow)  # type: ignore[arg-type]
         super().__init__(table_column=column)
 
     def render(self, task: Task) -> Text:
@@ -175,8 +176,9 @@ def _note(step: StepFigures) -> Text:
         return Text("done before", style="dim")
     if step.finished:
         return Text("")
-    workers = f"{step.workers:,} workers" if step.workers > 1 else ""
-    return Text(harmless(step.doing) or (step.about if not step.rows else "") or workers, style="dim")
+    if not step.rows:
+        return Text(harmless(step.doing or step.about), style="dim")
+    return Text(harmless(step.doing) or counted(step.workers, "worker"), style="dim")
 
 
 class PlainProgress:
