@@ -396,7 +396,7 @@ class LocalRunner:
             try:
                 yield from _as_finished(futures)
             except KeyboardInterrupt:
-                log.info("stopping after the parts in hand; interrupt again to stop at once")
+                log.info("stopping; interrupt again to stop at once")
                 raise
             finally:
                 for future in futures:

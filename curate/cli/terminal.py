@@ -48,13 +48,13 @@ _SHOWN_SHARDS = 5
 class TerminalProgress:
     """A line per step that changes in place: pairs done, rate, time left, workers or what is done at the moment.
 
-    Hears a `Monitor`; shows while the context is open.
+    Hears a `Monitor`; shows while the context is open. `lines` is what is drawn.
     """
 
     def __init__(self, console: Console) -> None:
         bar = BarColumn(bar_width=min(30, console.width - 66)) if console.width >= _WIDE else SpinnerColumn()
         self._console = console
-        self._lines = Progress(
+        self.lines = Progress(
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
             bar,
             _Field("pairs", Column(no_wrap=True, justify="right")),
@@ -69,35 +69,35 @@ class TerminalProgress:
         self._reading: TaskID | None = None
 
     def __enter__(self) -> Self:
-        self._lines.start()
+        self.lines.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lines.stop()
+        self.lines.stop()
 
     def __call__(self, event: Event, figures: RunFigures) -> None:
         """See Listener."""
         if isinstance(event, StepStarted | StepProgress | StepFinished):
             self._show(event.step)
         elif isinstance(event, RunStarted):
-            self._reading = self._lines.add_task("reading the input", total=None, **_NOTHING)
+            self._reading = self.lines.add_task("reading the input", total=None, **_NOTHING)
         elif isinstance(event, InputRead):
             if self._reading is not None:
-                self._lines.remove_task(self._reading)
+                self.lines.remove_task(self._reading)
                 self._reading = None
             for line in input_lines(event):
                 self._console.print(line, markup=False)
         elif isinstance(event, Warned):
             self._console.print(f"[yellow]warning[/]  {escape(harmless(event.message))}")
         elif isinstance(event, Noted) and self._reading is not None:
-            self._lines.update(self._reading, note=Text(harmless(event.message), style="dim"))
+            self.lines.update(self._reading, note=Text(harmless(event.message), style="dim"))
 
     def _show(self, step: StepFigures) -> None:
         if step.step not in self._tasks:
-            self._tasks[step.step] = self._lines.add_task(step.step, total=None, **_NOTHING)
-        self._lines.update(
+            self._tasks[step.step] = self.lines.add_task(step.step, total=None, **_NOTHING)
+        self.lines.update(
             self._tasks[step.step],
             # A step that is not done by parts is a bar that moves until it is full.
             total=step.rows or (1 if step.finished else None),
