@@ -66,7 +66,8 @@ class StepFigures:
             return 0.0
         if self.rows_worked and self.rows_per_second:
             return (self.rows - self.rows_done) / self.rows_per_second
-        return None if self.expected_seconds is None else max(0.0, self.expected_seconds - self.seconds)
+        left = (self.expected_seconds or 0.0) - self.seconds
+        return left if left > 0 else None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values, seconds in thousandths."""

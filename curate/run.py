@@ -627,7 +627,8 @@ def _quiet_ray(address: str | None, workers: int | None) -> Any:
         cpus = None if address else max(2, (workers or 0) + 1, os.cpu_count() or 1)
         try:
             ray.init(
-                address=address,
+                # Without an address Ray would join whatever cluster somebody else runs on this machine.
+                address=address or "local",
                 num_cpus=cpus,
                 include_dashboard=None if address else False,
                 log_to_driver=False,

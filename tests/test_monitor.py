@@ -88,7 +88,7 @@ def test_time_left_is_what_earlier_runs_took_while_nothing_is_done(monitor, cloc
     assert monitor.figures.steps[-1].seconds_left == 18
     clock.now += 30
     monitor.said("round 2 of 2")
-    assert monitor.figures.steps[-1].seconds_left == 0
+    assert monitor.figures.steps[-1].seconds_left is None
 
 
 def test_time_left_is_unknown_where_nothing_tells(monitor):
