@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
-from curate.monitor import Event, RunFigures, StepFinished, StepProgress, StepStarted
+from curate.events import Event, RunFigures, StepFinished, StepProgress, StepStarted
 
 PROGRESS_SECONDS = 10.0
 """How often a step says how far it is."""

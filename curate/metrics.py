@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from curate.errors import InputError
-from curate.monitor import Event, RunFigures, StepFigures
+from curate.events import Event, RunFigures, StepFigures
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from curate.config import PipelineConfig
 from curate.errors import InputError
+from curate.events import Event, RunFigures
 from curate.json_logs import time_text, utc_now
-from curate.monitor import Event, RunFigures
 from curate.plan import FitStep, Plan, RowStep
 from curate.progress import StepReport
 from curate.store import RunStore

@@ -7,8 +7,9 @@ from datetime import datetime, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.events import RunFigures, RunStarted, StepFigures, StepProgress, Warned
 from curate.json_logs import JsonLogs
-from curate.monitor import Monitor, RunFigures, RunStarted, StepFigures, StepProgress, Warned
+from curate.monitor import Monitor
 from curate.progress import PartReport, StepReport, StepStart
 
 NOON = datetime(2026, 1, 31, 12, 0, 0, 5000, timezone.utc)

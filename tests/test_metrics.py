@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.errors import InputError
+from curate.events import RunFigures, StepFigures
 from curate.metrics import MetricsFile, exposition, serve_metrics
-from curate.monitor import RunFigures, StepFigures
 
 NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 SAMPLE = re.compile(

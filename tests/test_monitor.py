@@ -5,10 +5,8 @@ import threading
 
 import pytest
 
-from curate.monitor import (
-    EveryFew,
+from curate.events import (
     InputRead,
-    Monitor,
     RunFailed,
     RunFinished,
     RunStarted,
@@ -18,6 +16,7 @@ from curate.monitor import (
     StepStarted,
     Warned,
 )
+from curate.monitor import EveryFew, Monitor
 from curate.progress import PartReport, StepReport, StepStart
 
 
@@ -222,3 +221,12 @@ def test_what_is_no_progress_is_passed_on_at_once(clock, heard):
     for event in (StepStarted(step), Warned("x"), progress(doing="round 1"), progress("round 1"), StepFinished(step)):
         few(event, None)
     assert heard.names() == ["step_started", "warning", "step_progress", "step_finished"]
+
+
+def test_a_listener_that_fails_keeps_no_other_from_hearing(heard, clock):
+    def broken(event, figures):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        Monitor([broken, heard], clock).failed("no space left", 1)
+    assert heard.names() == ["run_failed"]

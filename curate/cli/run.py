@@ -40,13 +40,15 @@ from curate.errors import CurateError, InputError
 if TYPE_CHECKING:
     from types import FrameType
 
-    from curate.monitor import InputRead, Monitor, RunFinished
+    from curate.events import InputRead, RunFinished
+    from curate.monitor import Monitor
     from curate.next_steps import NextStep
     from curate.plan import Plan
     from curate.run import Runner
     from curate.summary import Summary
 
 NOT_MEASURED = "not measured yet"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _Stop:
@@ -56,18 +58,22 @@ class _Stop:
     """
 
     def __init__(self) -> None:
-        self.code, self.at_once = 0, False
+        self.code, self.at_once, self.told = 128 + signal.SIGINT, False, False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.at_once = self.code != 0
-        self.code = 128 + number
+        self.code, self.at_once, self.told = 128 + number, self.told, True
         raise KeyboardInterrupt
 
     def listen(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        """Hear both signals."""
+        for number in _SIGNALS:
             signal.signal(number, self)
 
     def exit(self) -> NoReturn:
+        """End the process with the signal's code."""
+        for number in _SIGNALS:
+            # It ends already: one more would only interrupt the ending.
+            signal.signal(number, signal.SIG_IGN)
         if self.at_once:
             # Threads would be waited for; what they write is whole or absent.
             sys.stdout.flush()
@@ -98,7 +104,8 @@ def run(
 ) -> None:
     """Annotate a corpus. Run it again to go on after an interruption: what is done is not done twice."""
     from curate.config import load_config
-    from curate.monitor import EveryFew, Monitor, RunStarted
+    from curate.events import RunStarted
+    from curate.monitor import EveryFew, Monitor
     from curate.next_steps import next_steps
     from curate.plan import make_plan, output_url
     from curate.run import execute
@@ -152,7 +159,7 @@ def _whole_run(
 @contextmanager
 def _last_word(monitor: Monitor, json_logs: bool) -> Iterator[_Stop]:
     """However a run ends, its listeners hear of it. Where events are logged nothing else is printed."""
-    stop, before = _Stop(), {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    stop, before = _Stop(), {number: signal.getsignal(number) for number in _SIGNALS}
     stop.listen()
     try:
         yield stop
@@ -171,8 +178,9 @@ def _last_word(monitor: Monitor, json_logs: bool) -> Iterator[_Stop]:
         monitor.failed(f"{type(bug).__name__}: {bug}", 1)
         raise
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if not stop.told:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _listening(
@@ -195,7 +203,7 @@ def _listening(
 
 
 def _input_of(plan: Plan) -> InputRead:
-    from curate.monitor import InputRead
+    from curate.events import InputRead
 
     found, change = plan.manifest, plan.change
     return InputRead(
@@ -210,7 +218,7 @@ def _input_of(plan: Plan) -> InputRead:
 
 
 def _finish(summary: Summary, following: Sequence[NextStep]) -> RunFinished:
-    from curate.monitor import RunFinished
+    from curate.events import RunFinished
 
     return RunFinished(
         pairs=summary.pairs,

@@ -25,7 +25,7 @@ from rich.text import Text
 from typing_extensions import Self
 
 from curate.cli.shared import duration, harmless
-from curate.monitor import (
+from curate.events import (
     Event,
     InputRead,
     Noted,

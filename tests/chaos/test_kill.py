@@ -91,6 +91,20 @@ def test_an_interrupted_run_logs_json_to_its_end(fresh, number):
     assert json.loads((fresh.output / "_state" / "run.json").read_text())["state"] == "interrupted"
 
 
+def test_interrupted_twice_ends_at_once_without_a_traceback(finished, fresh):
+    process = start(fresh)
+    wait_for_file(fresh.output / "embed", process)
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "run the same command again" in told
+    assert "Traceback" not in told
+    fresh.run()
+    assert fresh.contents() == finished.contents()
+
+
 def test_a_second_run_in_the_same_directory_is_refused(fresh):
     process = start(fresh)
     wait_for_file(fresh.output / "embed", process)

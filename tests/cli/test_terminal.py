@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from curate.cli.terminal import PlainProgress, TerminalProgress, clock
-from curate.monitor import InputRead, Monitor, RunStarted
+from curate.events import InputRead, RunStarted
+from curate.monitor import Monitor
 from curate.progress import PartReport, StepReport, StepStart
 
 
