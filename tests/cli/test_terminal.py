@@ -72,9 +72,13 @@ def test_a_step_shows_pairs_rate_time_left_and_workers(width):
     assert width < 80 or "2 workers" in line
 
 
-def test_a_fit_says_what_it_does():
-    stops, _ = drawn(100)
-    assert "round 1 of 2" in stops["noise fit"][1]
+@pytest.mark.parametrize("width", [60, 100])
+def test_a_fit_says_what_it_does_and_takes_no_room_from_others(width):
+    stops, _ = drawn(width)
+    embed, fit = stops["noise fit"]
+    assert "noise fit" in fit
+    assert "round 1 of 2" in fit
+    assert all(word in embed for word in ("embed", "525,000/1,000,000", "2,375/s"))
 
 
 def test_failed_parts_and_steps_done_before_are_told():
