@@ -81,7 +81,7 @@ def _believed_mixture(noise: dict[str, Any], rounds: Mapping[str, Any]) -> dict[
 
 def _splits(store: RunStore, sample: Sample, mixture: Mapping[str, Any], rounds: Mapping[str, Any]) -> list[Split]:
     """The score first, where all pairs share one posterior, then every signal."""
-    signals = signal_splits(sample)
+    signals = signal_splits(sample, mixture.get("separable") != "no" or _has_own_strata(mixture))
     if not mixture or not len(sample.noise_prob) or _has_own_strata(mixture):
         return signals
     fit, prefix = believed_artifact(rounds)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from curate.noise.histogram import Histogram, common_range
-from curate.noise.mixture import Betas, Components, Gaussians, Mixture, Posterior, fit_mixture
+from curate.noise.mixture import MAX_SHARE_GAP, Betas, Components, Gaussians, Mixture, Posterior, fit_mixture
 from curate.noise.signals import HIGHER_IS_NOISIER
 from curate.ranking import Doubles
 from curate.report.findings import Sample
@@ -17,7 +17,12 @@ from curate.schema import SIGNAL_DESCRIPTIONS
 
 _BINS = 1024
 _SEED = 0
-_COMPONENTS_OF = {"beta": "Beta", "gmm": "Gaussian"}
+_METHODS = {
+    "null": "posterior from shuffled pairs (the two components are there to compare)",
+    "gmm": "posterior from two Gaussians",
+    "beta": "posterior from two Betas",
+    "none": "no posterior",
+}
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,14 @@ class Split:
     verdict: str
 
 
-def signal_splits(sample: Sample) -> list[Split]:
-    """Every signal by itself: two Gaussians fitted to the sample, without the help of shuffled pairs. O(m)."""
-    return [_of_signal(name, values, sample.noise_prob) for name, values in sample.signals.items()]
+def signal_splits(sample: Sample, decided: bool) -> list[Split]:
+    """Every signal by itself: two Gaussians fitted to the sample, without the help of shuffled pairs. O(m).
+
+    Args:
+        sample: of pairs.
+        decided: whether the run's noise_prob means anything: what it says is then what a signal is measured by.
+    """
+    return [_of_signal(name, values, sample.noise_prob, decided) for name, values in sample.signals.items()]
 
 
 def score_split(
@@ -94,7 +104,7 @@ VERDICTS = {
 }
 
 
-def _of_signal(name: str, values: Doubles, noise_prob: Doubles) -> Split:
+def _of_signal(name: str, values: Doubles, noise_prob: Doubles, decided: bool) -> Split:
     held = np.isfinite(values)
     values, noise_prob = values[held], noise_prob[held]
     noisier = name in HIGHER_IS_NOISIER
@@ -102,7 +112,7 @@ def _of_signal(name: str, values: Doubles, noise_prob: Doubles) -> Split:
     scores = Histogram.of(sign * values, *common_range(sign * values), bins=_BINS)
     # Only the estimates are looked at, not their interval: one draw is the least that can be asked for.
     mixture = fit_mixture(scores, None, "gmm", rng=np.random.default_rng(_SEED), draws=1)
-    trusted = mixture.method != "none"
+    trusted, verdict = _alone(mixture, float(noise_prob.mean()) if decided else None)
     half = sign * float(mixture.posterior.inverse(np.array([0.5]))[0])
     return Split(
         name=name,
@@ -111,20 +121,35 @@ def _of_signal(name: str, values: Doubles, noise_prob: Doubles) -> Split:
         values=values,
         noise_prob=noise_prob,
         components=mixture.components,
-        posterior=mixture.posterior if trusted else None,
-        thresholds=(("½", half),) if trusted else (),
+        posterior=None if trusted == "no" else mixture.posterior,
+        thresholds=() if trusted == "no" else (("½", half),),
         facts=_facts(mixture.diagnostics()),
-        trusted=mixture.separable if trusted else "no",
-        verdict=_alone(mixture),
+        trusted=trusted,
+        verdict=verdict,
     )
 
 
-def _alone(mixture: Mixture) -> str:
+def _alone(mixture: Mixture, expected: float | None) -> tuple[str, str]:
+    """Whether a signal could split the pairs by itself, "yes", "weak" or "no", and why, in a sentence.
+
+    Args:
+        mixture: fitted to the signal.
+        expected: share of mismatches by noise_prob; None: it means nothing.
+    """
     if mixture.method == "none":
-        return f"Alone it should not split these pairs: {mixture.reason}."
+        return "no", f"Alone it should not split these pairs: {mixture.reason}."
+    if expected is None:
+        return "no", (
+            "Alone it has two heaps, but pairs score no better than shuffled ones: they are not right and wrong."
+        )
+    if abs(mixture.noise_share - expected) > MAX_SHARE_GAP:
+        return "no", (
+            f"Alone it would mislead: it would expect {mixture.noise_share:.1%} of these pairs to be wrong, "
+            f"noise_prob expects {expected:.1%}."
+        )
     if mixture.separable == "yes":
-        return "Alone it could split these pairs: its values form two separate heaps."
-    return "Alone it splits these pairs with doubt: hardly any lie in the heap that would be wrong."
+        return "yes", "Alone it could split these pairs: its values form two separate heaps."
+    return "weak", "Alone it splits these pairs with doubt: hardly any lie in the heap that would be wrong."
 
 
 def _components(mixture: Mapping[str, Any], scores: Doubles) -> Components | None:
@@ -138,7 +163,7 @@ def _components(mixture: Mapping[str, Any], scores: Doubles) -> Components | Non
 
 def _facts(mixture: Mapping[str, Any]) -> str:
     """Method, d' and BIC in one line."""
-    facts = [f"method {mixture['method']}"]
+    facts = [_METHODS[mixture["method"]]]
     if mixture["null_separation"] is not None:
         facts.append(f"d' from shuffled pairs {mixture['null_separation']:.2f}")
     if mixture["separation"] is not None:
