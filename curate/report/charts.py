@@ -80,15 +80,17 @@ def two_histograms(edges: Doubles, before: Doubles, after: Doubles | None, label
     """Bars, and beside them the outline of what they became; counts in the same bins, float64 [b] each."""
     highest = max(float(before.max(initial=0)), 0.0 if after is None else float(after.max(initial=0)), 1e-12)
     left, right = _x(edges[:-1], edges), _x(edges[1:], edges)
+    heights = _INNER_HEIGHT * before / highest
     bars = [
-        _rect("clean", start, _TOP + _INNER_HEIGHT * (1 - count / highest), end - start - 0.5, _INNER_HEIGHT * count / highest)
-        for start, end, count in zip(left, right, before, strict=True)
+        _rect("clean", start, _TOP + _INNER_HEIGHT - height, end - start - 0.5, height)
+        for start, end, height in zip(left, right, heights, strict=True)
     ]
     outline = ""
     if after is not None:
         steps = np.repeat(_TOP + _INNER_HEIGHT * (1 - after / highest), 2)
         outline = _line("after", np.column_stack([left, right]).ravel(), steps)
-    return _svg("".join(bars) + outline + _axes(edges[0], edges[-1], label, "0", f"{highest:,.0f}"), f"Histogram of {label}")
+    axes = _axes(edges[0], edges[-1], label, "0", f"{highest:,.0f}")
+    return _svg("".join(bars) + outline + axes, f"Histogram of {label}")
 
 
 def densities(x: Doubles, curves: Mapping[str, Doubles], label: str) -> Markup:
@@ -123,7 +125,12 @@ def curve(x: Doubles, y: Doubles, label: str) -> Markup:
 
 
 def word_map(
-    words: Sequence[str], places: Doubles, sizes: Doubles, links: Sequence[tuple[int, int, float]], size: tuple[int, int], name: str
+    words: Sequence[str],
+    places: Doubles,
+    sizes: Doubles,
+    links: Sequence[tuple[int, int, float]],
+    size: tuple[int, int],
+    name: str,
 ) -> Markup:
     """Words where they belong and lines between those that go together.
 
@@ -137,7 +144,8 @@ def word_map(
     """
     lines = "".join(
         f'<line class="link" x1="{places[a, 0]:.1f}" y1="{places[a, 1]:.1f}" x2="{places[b, 0]:.1f}" '
-        f'y2="{places[b, 1]:.1f}" stroke-width="{0.6 + 4 * strength:.2f}" stroke-opacity="{0.25 + 0.5 * strength:.2f}"/>'
+        f'y2="{places[b, 1]:.1f}" stroke-width="{0.6 + 4 * strength:.2f}" '
+        f'stroke-opacity="{0.25 + 0.5 * strength:.2f}"/>'
         for a, b, strength in links
     )
     written = "".join(
@@ -145,7 +153,7 @@ def word_map(
         f'dominant-baseline="central">{escape(word)}</text>'
         for word, (x, y), letters in zip(words, places, sizes, strict=True)
     )
-    return Markup(f'<svg viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="{escape(name)}">{lines}{written}</svg>')
+    return _svg(lines + written, name, size)
 
 
 def bins_of(values: Doubles, bins: int = 60) -> tuple[Doubles, NDArray[np.intp]]:
@@ -179,9 +187,12 @@ def _axes(low: float, high: float, label: str, bottom: str, top: str) -> str:
         (_LEFT - 4, base, "end", bottom),
         (_LEFT - 4, _TOP + 10, "end", top),
     )
-    written = "".join(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{at}">{escape(text)}</text>' for x, y, at, text in texts)
+    written = "".join(
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{at}">{escape(text)}</text>' for x, y, at, text in texts
+    )
     return f'<path class="axis" d="M{_LEFT} {_TOP}V{base}H{_LEFT + _INNER_WIDTH}"/>' + written
 
 
-def _svg(content: str, name: str) -> Markup:
-    return Markup(f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}">{content}</svg>')
+def _svg(content: str, name: str, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Markup:
+    head = f'<svg viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="{escape(name)}">'
+    return Markup(f"{head}{content}</svg>")

@@ -40,9 +40,9 @@ class ConceptMap:
 def concept_map(pictures: Iterable[Sequence[str]], names: Sequence[str]) -> ConceptMap:
     """Lay out concepts by how often they are found in the same picture.
 
-    The strength of a link is the cosine of two concepts' occurrences, n_ij / sqrt(n_i n_j) (Ochiai 1957), which favours
-    neither frequent concepts nor rare ones. Places are the first eigenvectors of the normalised Laplacian, relaxed by
-    springs (Fruchterman and Reingold 1991). The same pictures in any order give the same map.
+    The strength of a link is the cosine of two concepts' occurrences, n_ij / sqrt(n_i n_j) (Ochiai 1957), which
+    favours neither frequent concepts nor rare ones. Places are the first eigenvectors of the normalised Laplacian,
+    relaxed by springs (Fruchterman and Reingold 1991). The same pictures in any order give the same map.
 
     Args:
         pictures: names found in each.
@@ -54,7 +54,7 @@ def concept_map(pictures: Iterable[Sequence[str]], names: Sequence[str]) -> Conc
     np.fill_diagonal(strength, 0)
     strength[counts < _LEAST_TOGETHER] = 0
     smallest, largest = _LETTERS
-    sizes = smallest + (largest - smallest) * np.sqrt(np.diag(counts) / max(float(each.max()), 1.0))
+    sizes = smallest + (largest - smallest) * np.sqrt(np.diag(counts) / each.max(initial=1.0))
     boxes = np.column_stack([np.array([len(name) for name in names]) * sizes * _LETTER_WIDTH, sizes * 1.15]) + _PADDING
     places = _apart(_relaxed(_spectral(strength), strength), boxes)
     return ConceptMap(tuple(names), places, sizes, tuple(_links(strength)))

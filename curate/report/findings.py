@@ -7,7 +7,7 @@ has room for.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -159,7 +159,7 @@ class _Counted:
     noise: Doubles = field(default_factory=lambda: np.zeros(PROBABILITY_BINS))
     concepts: Counter[str] = field(default_factory=Counter)
     concepts_usable: Counter[str] = field(default_factory=Counter)
-    concepts_noise: Counter[str] = field(default_factory=Counter)
+    concepts_noise: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def count(self, table: pa.Table) -> None:
         """One part more."""
@@ -191,8 +191,7 @@ class _Counted:
         """By name, the most frequent first, equal ones by name."""
         ordered = sorted(self.concepts.items(), key=lambda item: (-item[1], item[0]))
         return {
-            name: ConceptCount(pairs, self.concepts_usable[name], float(self.concepts_noise[name]))
-            for name, pairs in ordered
+            name: ConceptCount(pairs, self.concepts_usable[name], self.concepts_noise[name]) for name, pairs in ordered
         }
 
 

@@ -76,14 +76,16 @@ def _all_galleries() -> Iterator[tuple[Gallery, Cost]]:
     for name, title, hint, cost in reasons:
         yield Gallery(name, "reason", title, hint, ()), cost
     for label in LABELS:
-        yield Gallery(f"label-{label}", "label", label, f"Pairs labelled {label}, at random.", ()), _at_random(
-            _equals("label", label)
+        yield (
+            Gallery(f"label-{label}", "label", label, f"Pairs labelled {label}, at random.", ()),
+            _at_random(_equals("label", label)),
         )
     for status in Status:
         if status is not Status.OK:
             hint = f"Pairs that cannot be used: {STATUS_DESCRIPTIONS[status]}."
-            yield Gallery(f"status-{status.value}", "status", status.value, hint, ()), _at_random(
-                _equals("status", status.value)
+            yield (
+                Gallery(f"status-{status.value}", "status", status.value, hint, ()),
+                _at_random(_equals("status", status.value)),
             )
 
 

@@ -13,9 +13,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from curate.bench.truth import Judged, figures
-from curate.completion.merge import BELIEVED_SOURCES, Piece, pieces
-from curate.noise.signals import HIGHER_IS_NOISIER
 from curate.report.captions import caption_figures, words_added
+from curate.report.cards import cards_of
 from curate.report.charts import (
     bins_of,
     curve,
@@ -27,8 +26,8 @@ from curate.report.charts import (
 )
 from curate.report.concepts import MAP_SIZE, concept_map
 from curate.report.findings import PROBABILITY_BINS, SAMPLED_PAIRS, Findings
+from curate.report.funnel import funnel_of
 from curate.report.splits import VERDICTS, Split
-from curate.schema import STATUS_DESCRIPTIONS, Status
 
 Doubles = NDArray[np.float64]
 
@@ -111,11 +110,11 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    cards = _cards(findings)
+    cards = cards_of(findings)
     return environment.get_template("report.html").render(
         findings=findings,
         about=about,
-        funnel=_funnel(findings),
+        funnel=funnel_of(findings),
         verdict=VERDICTS.get(str(about.mixture.get("separable"))),
         probability=_probability_chart(findings),
         thresholds=_threshold_table(findings),
@@ -131,135 +130,6 @@ def render(
         is_sample=findings.pairs > SAMPLED_PAIRS,
         data=_for_script({"thresholds": _threshold_curve(findings), "cards": [card.for_script() for card in cards]}),
     )
-
-
-@dataclass(frozen=True)
-class Step:
-    """A line of the funnel: pairs, and the gallery that shows examples of them.
-
-    Attributes:
-        name, hint: what they are.
-        pairs: how many.
-        kind: for colours.
-        depth: under which other line it stands, 0 being outermost.
-        gallery, source: what a click shows; "": nothing.
-    """
-
-    name: str
-    hint: str
-    pairs: int
-    kind: str
-    depth: int
-    gallery: str = ""
-    source: str = ""
-
-
-def _funnel(findings: Findings) -> list[Step]:
-    shown = {gallery.name for gallery in findings.galleries}
-    steps = [Step("pairs", "all that came in", findings.pairs, "all", 0)]
-    for name, count in findings.statuses.items():
-        if name != Status.OK.value:
-            steps.append(Step(name, STATUS_DESCRIPTIONS[Status(name)], count, "unusable", 1, f"status-{name}"))
-    usable = findings.statuses.get(Status.OK.value, 0)
-    steps.append(Step("usable", STATUS_DESCRIPTIONS[Status.OK], usable, "all", 1, "random"))
-    for name, count in findings.labels.items():
-        steps.append(Step(name, f"labelled {name}", count, name, 2, f"label-{name}"))
-    for source, count in findings.sources.items():
-        if source in BELIEVED_SOURCES:
-            steps.append(
-                Step(f"caption {source}", "completed caption", count, "completed", 2, "completed", source)
-            )
-    if findings.copies:
-        steps.append(Step("copies", "same picture and caption as an earlier pair", findings.copies, "copies", 2))
-    if findings.near_copies:
-        steps.append(Step("shared pictures", "another pair has nearly the same", findings.near_copies, "copies", 2))
-    return [step if step.gallery in shown else _without_gallery(step) for step in steps]
-
-
-def _without_gallery(step: Step) -> Step:
-    return Step(step.name, step.hint, step.pairs, step.kind, step.depth)
-
-
-@dataclass(frozen=True)
-class Said:
-    """What one signal said of a pair.
-
-    Attributes:
-        name: of the signal.
-        value: its own.
-        doubt: share of the sampled pairs that seem cleaner by it, in [0, 1].
-    """
-
-    name: str
-    value: float
-    doubt: float
-
-
-@dataclass(frozen=True)
-class Card:
-    """A pair to look at, once on the page however many galleries it is in.
-
-    Attributes:
-        row: its annotations.
-        places: gallery -> its place there.
-        said: what each signal said.
-        completed: the completed caption with what was added marked; empty: the pair keeps its own.
-    """
-
-    row: Mapping[str, Any]
-    places: Mapping[str, int]
-    said: tuple[Said, ...]
-    completed: tuple[Piece, ...]
-
-    def for_script(self) -> dict[str, Any]:
-        """What filters and orders go by."""
-        row = self.row
-        texts = (row["caption"], row["key"], row["completed_caption"], *(each["name"] for each in row["concepts"] or ()))
-        return {
-            "places": dict(self.places),
-            "label": row["label"] or "",
-            "source": row["caption_source"] or "",
-            "text": "\n".join(text for text in texts if text).lower(),
-            "noise_prob": row["noise_prob"],
-            "noise_rank": row["noise_rank"],
-            "doubt": {said.name: round(said.doubt, 4) for said in self.said},
-        }
-
-
-def _cards(findings: Findings) -> list[Card]:
-    rows: dict[str, Mapping[str, Any]] = {}
-    places: dict[str, dict[str, int]] = {}
-    for gallery in findings.galleries:
-        for place, row in enumerate(gallery.rows):
-            rows[row["row_id"]] = row
-            places.setdefault(row["row_id"], {})[gallery.name] = place
-    ordered = {name: np.sort(_doubt(name, values)) for name, values in findings.sample.signals.items()}
-    return [
-        Card(row, places[row_id], tuple(_said(row["signals"] or {}, ordered)), _completed(row))
-        for row_id, row in rows.items()
-    ]
-
-
-def _doubt(name: str, values: Doubles) -> Doubles:
-    """Finite values so turned that higher is noisier."""
-    finite = values[np.isfinite(values)]
-    return finite if name in HIGHER_IS_NOISIER else -finite
-
-
-def _said(signals: Mapping[str, float | None], ordered: Mapping[str, Doubles]) -> list[Said]:
-    said = []
-    for name, held in ordered.items():
-        value = signals.get(name)
-        if value is not None:
-            turned = _doubt(name, np.array([value], dtype=np.float64))
-            said.append(Said(name, value, float(np.searchsorted(held, turned, "left").sum()) / len(held)))
-    return said
-
-
-def _completed(row: Mapping[str, Any]) -> tuple[Piece, ...]:
-    if row["caption_source"] not in BELIEVED_SOURCES:
-        return ()
-    return pieces(row["caption"] or "", row["completed_caption"])
 
 
 def _probability_chart(findings: Findings) -> Markup:
@@ -398,9 +268,12 @@ def _mixture_chart(mixture: Mapping[str, Any], number: int) -> Markup | None:
     """Densities of two Gaussians with the moments of the components."""
     if not mixture.get("means"):
         return None
-    means, sds, weights = (np.array([mixture[of][kind] for kind in ("noise", "clean")]) for of in ("means", "sds", "weights"))
-    x = np.linspace(float((means - 3.5 * sds).min()), float((means + 3.5 * sds).max()), 121)
-    bells = weights[:, None] / sds[:, None] * np.exp(-0.5 * ((x - means[:, None]) / sds[:, None]) ** 2)
+    means, sds, weights = (
+        np.array([mixture[of][kind] for kind in ("noise", "clean")], dtype=np.float64)
+        for of in ("means", "sds", "weights")
+    )
+    x = np.linspace(float((means - 3.5 * sds).min()), float((means + 3.5 * sds).max()), 121, dtype=np.float64)
+    bells: Doubles = weights[:, None] / sds[:, None] * np.exp(-0.5 * ((x - means[:, None]) / sds[:, None]) ** 2)
     return densities(x, {"noisy": bells[0], "clean": bells[1]}, f"score in round {number}")
 
 

@@ -79,6 +79,7 @@ def score_split(
     """
     scores = posterior.inverse(sample.noise_prob)
     at = posterior.inverse(np.array([probability for _, probability in thresholds]))
+    places = tuple((name, float(x)) for (name, _), x in zip(thresholds, at, strict=True))
     apart = mixture["separable"]
     return Split(
         name="score",
@@ -88,7 +89,7 @@ def score_split(
         noise_prob=sample.noise_prob,
         components=_components(mixture, scores),
         posterior=None if apart == "no" else posterior,
-        thresholds=() if apart == "no" else tuple((name, float(x)) for (name, _), x in zip(thresholds, at, strict=True)),
+        thresholds=() if apart == "no" else places,
         facts=_facts(mixture),
         trusted=apart,
         verdict=VERDICTS[apart],
@@ -155,10 +156,12 @@ def _alone(mixture: Mixture, expected: float | None) -> tuple[str, str]:
 def _components(mixture: Mapping[str, Any], scores: Doubles) -> Components | None:
     if not mixture["means"] or not len(scores):
         return None
-    moments = [tuple(mixture[of][kind] for kind in ("noise", "clean")) for of in ("weights", "means", "sds")]
+    weights, means, sds = (
+        tuple(mixture[of][kind] for kind in ("noise", "clean")) for of in ("weights", "means", "sds")
+    )
     if mixture.get("options", {}).get("mixture") == "beta":
-        return Betas(*moments, float("nan"), float(scores.min()), float(scores.max()))
-    return Gaussians(*moments, float("nan"))
+        return Betas(weights, means, sds, float("nan"), float(scores.min()), float(scores.max()))
+    return Gaussians(weights, means, sds, float("nan"))
 
 
 def _facts(mixture: Mapping[str, Any]) -> str:

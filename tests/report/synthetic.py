@@ -39,9 +39,10 @@ def annotations(part: Part, seed: list[int]) -> pa.Table:
     broken = rows % 100 == 99
     things = np.array(THINGS)
     shown = things[np.minimum(rng.geometric(0.03, (part.rows, 4)), len(THINGS)) - 1]
-    captions = [f"a {first} beside a {second} number {row}" for row, (first, second, *_) in zip(rows, shown, strict=True)]
+    captions = [f"a {words[0]} beside a {words[1]} number {row}" for row, words in zip(rows, shown, strict=True)]
     noisy = probability > 0.7
-    completed = [f"a {row[2]} and a {row[3]}" if bad else text for row, bad, text in zip(shown, noisy, captions, strict=True)]
+    written = [f"a {words[2]} and a {words[3]}" for words in shown]
+    completed = np.where(noisy, written, captions)
     label = np.where(noisy, "noisy", np.where(probability < 0.3, "clean", "uncertain"))
 
     def usable(values, kind):

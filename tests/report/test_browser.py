@@ -16,7 +16,8 @@ TAB, ENTER, SPACE, RIGHT = ("Tab", 9, None), ("Enter", 13, "\r"), (" ", 32, " ")
 CONTRASTS = """(() => {
   const light = (colour) => {
     const parts = colour.match(/[\\d.]+/g).map(Number);
-    const [r, g, b] = parts.slice(0, 3).map((v) => v / 255).map((v) => (v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4));
+    const [r, g, b] = parts.slice(0, 3).map((v) => v / 255)
+      .map((v) => (v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4));
     return { value: .2126 * r + .7152 * g + .0722 * b, opaque: parts.length < 4 || parts[3] === 1 };
   };
   const ground = (element) => {
@@ -32,7 +33,8 @@ CONTRASTS = """(() => {
   return seen.map((element) => {
     const style = getComputedStyle(element);
     const [a, b] = [light(element.namespaceURI.endsWith("svg") ? style.fill : style.color).value, ground(element)];
-    return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), element.tagName + " " + element.className + " " + element.textContent.slice(0, 40)];
+    const what = [element.tagName, element.className, element.textContent.slice(0, 40)].join(" ");
+    return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), what];
   }).filter(([ratio]) => ratio < 4.5);
 })()"""
 
@@ -147,8 +149,8 @@ def test_it_can_be_used_with_the_keyboard_alone(fresh):
 
 
 def test_a_screen_reader_has_a_name_for_everything(fresh):
-    needing = {"button", "link", "image", "img", "textbox", "searchbox", "spinbutton", "slider", "combobox", "checkbox",
-               "region", "heading"}  # fmt: skip
+    controls = {"button", "link", "textbox", "searchbox", "spinbutton", "slider", "combobox", "checkbox"}
+    needing = {*controls, "image", "img", "region", "heading"}
     nodes = [node for node in fresh.accessible() if node["role"]["value"] in needing]
     assert {"button", "image", "searchbox", "slider", "combobox", "heading"} <= {n["role"]["value"] for n in nodes}
     assert [node["role"]["value"] for node in nodes if not node.get("name", {}).get("value")] == []
