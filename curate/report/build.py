@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from curate.bench.truth import read_judged
@@ -81,7 +82,7 @@ def _believed_mixture(noise: dict[str, Any], rounds: Mapping[str, Any]) -> dict[
 def _splits(store: RunStore, sample: Sample, mixture: Mapping[str, Any], rounds: Mapping[str, Any]) -> list[Split]:
     """The score first, where all pairs share one posterior, then every signal."""
     signals = signal_splits(sample, mixture.get("separable") != "no" or _has_own_strata(mixture))
-    if not mixture or not len(sample.noise_prob) or _has_own_strata(mixture):
+    if not mixture or _has_own_strata(mixture) or not np.isfinite(sample.noise_prob).any():
         return signals
     fit, prefix = believed_artifact(rounds)
     posterior = stored_posterior(read_artifact(store, fit), prefix)

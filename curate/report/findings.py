@@ -20,7 +20,7 @@ from curate.manifest import read_parts
 from curate.noise.grouping import hash_strings
 from curate.ranking import Doubles, doubles
 from curate.report.galleries import RANDOM_COLUMN, Galleries, Gallery
-from curate.schema import annotation_table
+from curate.schema import Status, annotation_table
 from curate.store import RunStore
 from curate.summary import LABELS, annotation_files
 
@@ -35,7 +35,7 @@ class Sample:
     """Usable pairs, all or an even sample of about SAMPLED_PAIRS; m of them.
 
     Attributes:
-        noise_prob: in [0, 1], float64 [m].
+        noise_prob: in [0, 1], float64 [m]; NaN: none.
         signals: float64 [m] each, in published orientation; NaN: not computed.
         captions: as they came.
         completed: what trainers get, by row; None: the run completes no captions.
@@ -93,6 +93,11 @@ class Findings:
 
     @property
     def usable(self) -> int:
+        """Pairs that can be used."""
+        return self.statuses.get(Status.OK.value, 0)
+
+    @property
+    def scored(self) -> int:
         """Pairs with a noise_prob."""
         return int(self.counts.sum())
 
@@ -121,7 +126,7 @@ def gather(store: RunStore, pairs_per_gallery: int, examples: int) -> Findings:
     for table in _annotations(store, names):
         counted.count(table)
         galleries.look_at(table)
-        usable = table.filter(pc.is_valid(table.column("noise_prob")))
+        usable = table.filter(pc.equal(table.column("status"), Status.OK.value))
         sampled.append(usable.filter(pc.less(usable.column(RANDOM_COLUMN), SAMPLED_PAIRS / max(pairs, SAMPLED_PAIRS))))
     return Findings(
         pairs=sum(counted.statuses.values()),

@@ -37,8 +37,7 @@ def funnel_of(findings: Findings) -> list[Step]:
     for name, count in findings.statuses.items():
         if name != Status.OK.value:
             steps.append(Step(name, STATUS_DESCRIPTIONS[Status(name)], count, "unusable", 1, f"status-{name}"))
-    usable = findings.statuses.get(Status.OK.value, 0)
-    steps.append(Step("usable", STATUS_DESCRIPTIONS[Status.OK], usable, "all", 1, "random"))
+    steps.append(Step("usable", STATUS_DESCRIPTIONS[Status.OK], findings.usable, "all", 1, "random"))
     for name, count in findings.labels.items():
         steps.append(Step(name, f"labelled {name}", count, name, 2, f"label-{name}"))
     for source, count in findings.sources.items():

@@ -104,7 +104,7 @@ def _equals(column: str, value: str) -> Callable[[pa.Table], pa.ChunkedArray]:
 
 
 def _usable(table: pa.Table) -> pa.ChunkedArray:
-    return pc.is_valid(table.column("noise_prob"))
+    return pc.equal(table.column("status"), Status.OK.value)
 
 
 def _completed(table: pa.Table) -> pa.ChunkedArray:

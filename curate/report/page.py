@@ -116,7 +116,7 @@ def render(
         about=about,
         funnel=funnel_of(findings),
         verdict=VERDICTS.get(str(about.mixture.get("separable"))),
-        probability=_probability_chart(findings),
+        probability=_probability_chart(findings) if findings.scored else None,
         thresholds=_threshold_table(findings),
         cards=cards,
         pictures=pictures,

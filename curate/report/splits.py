@@ -77,7 +77,8 @@ def score_split(
         mixture: diagnostics of that fit.
         thresholds: of labels: what each is called, and its noise_prob.
     """
-    scores = posterior.inverse(sample.noise_prob)
+    noise_prob = sample.noise_prob[np.isfinite(sample.noise_prob)]
+    scores = posterior.inverse(noise_prob)
     at = posterior.inverse(np.array([probability for _, probability in thresholds]))
     places = tuple((name, float(x)) for (name, _), x in zip(thresholds, at, strict=True))
     apart = mixture["separable"]
@@ -86,7 +87,7 @@ def score_split(
         about=f"made of {mixture['score']}" if "score" in mixture else "",
         noisier=False,
         values=scores,
-        noise_prob=sample.noise_prob,
+        noise_prob=noise_prob,
         components=_components(mixture, scores),
         posterior=None if apart == "no" else posterior,
         thresholds=() if apart == "no" else places,
@@ -106,7 +107,7 @@ VERDICTS = {
 
 
 def _of_signal(name: str, values: Doubles, noise_prob: Doubles, decided: bool) -> Split:
-    held = np.isfinite(values)
+    held = np.isfinite(values) & np.isfinite(noise_prob)
     values, noise_prob = values[held], noise_prob[held]
     noisier = name in HIGHER_IS_NOISIER
     sign = -1.0 if noisier else 1.0

@@ -11,6 +11,7 @@ import pytest
 from curate.errors import InputError
 from curate.report.build import make_report
 from curate.report.findings import SAMPLED_PAIRS, gather
+from curate.schema import annotation_table
 from curate.state import remember_config
 from curate.store import RunStore
 from tests.conftest import Pipeline
@@ -74,7 +75,7 @@ def test_examples_are_of_their_label_and_their_status(hostile):
 def test_figures_are_those_of_the_annotations(finished):
     table = pd.read_parquet(finished.output / "annotations")
     found = found_in(finished)
-    assert found.pairs == found.usable == len(table) == 160
+    assert found.pairs == found.usable == found.scored == len(table) == 160
     assert found.noise.sum() == pytest.approx(table.noise_prob.sum(), rel=1e-6)
     assert found.labels == {
         **dict.fromkeys(("clean", "uncertain", "noisy"), 0),
@@ -179,6 +180,19 @@ def test_the_truth_is_drawn_where_it_is_known(finished, tmp_path):
     assert "AUROC 1.000" in page
     assert "Reliability diagram" in page
     assert "Reliability diagram" not in page_of(finished)
+
+
+def test_a_run_that_judges_no_pair_is_reported_all_the_same(tmp_path):
+    store = RunStore(str(tmp_path))
+    write_run(store, parts_of(40, 40))
+    whole = store.read_table("annotations/part-00000000.parquet")
+    kept = whole.select([name for name in whole.column_names if name in ("row_id", "shard", "row", "key", "caption",
+                                                                        "status", "duplicate_key")])  # fmt: skip
+    store.write_table("annotations/part-00000000.parquet", annotation_table(kept), {"fingerprint": "embedded"})
+    page = make_report(store)
+    assert len(cards(page)) == 40
+    assert "words in a caption" in page
+    assert not re.search(r'id="(threshold|signals|concepts)"', page)
 
 
 def test_without_annotations_there_is_nothing_to_report(tmp_path):

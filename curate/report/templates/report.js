@@ -17,8 +17,10 @@
     one("threshold-lost").textContent = whole(curve.lost[place]);
     slider.setAttribute("aria-valuetext", threshold);
   };
-  slider.addEventListener("input", showThreshold);
-  showThreshold();
+  if (slider) {
+    slider.addEventListener("input", showThreshold);
+    showThreshold();
+  }
 
   const list = one("cards");
   const cards = all("#cards > .card").map((element, place) => ({ element, place, ...data.cards[place] }));
