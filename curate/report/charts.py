@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
 
-WIDTH, HEIGHT = 480, 214
+WIDTH, HEIGHT = 400, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 18, 36
 _INNER_WIDTH, _INNER_HEIGHT = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
 
