@@ -12,7 +12,8 @@ from curate.errors import InputError
 from curate.report.build import make_report
 from curate.report.findings import SAMPLED_PAIRS, gather
 from curate.schema import annotation_table
-from curate.state import remember_config
+from curate.state import TIMINGS_FILE, remember_config
+from curate.steps import write_artifact
 from curate.store import RunStore
 from tests.conftest import Pipeline
 from tests.report.synthetic import parts_of, write_run
@@ -193,6 +194,36 @@ def test_a_run_that_judges_no_pair_is_reported_all_the_same(tmp_path):
     assert len(cards(page)) == 40
     assert "words in a caption" in page
     assert not re.search(r'id="(threshold|signals|concepts)"', page)
+
+
+def mixture(separable="yes", **more):
+    figures = {"noise_share": 0.25, "noise_share_interval": [0.2, 0.3], "null_separation": 2.0, "separation": 2.1}
+    moments = {name: {"noise": 0.5, "clean": 1.5} for name in ("means", "sds", "weights")}
+    return {"method": "null", "separable": separable, "bic": None, **figures, **moments, **more}
+
+
+def test_strata_with_posteriors_of_their_own_stand_in_a_table(tmp_path):
+    store = RunStore(str(tmp_path))
+    write_run(store, parts_of(300, 300))
+    stratum = {"stratum": "site", "pairs": 200, "fit": "own", "reason": "enough pairs"}
+    strata = {"<b>site</b>": mixture("weak", stratum=stratum)}
+    write_artifact(store, "noise", {}, {"fingerprint": "f", "diagnostics": mixture(strata=strata)})
+    page = make_report(store)
+    assert "&lt;b&gt;site&lt;/b&gt;</th>" in page
+    assert "enough pairs" in page
+    assert "<strong>score</strong>" not in page
+    assert "<strong>crossfit_csls</strong>" in page
+
+
+def test_the_slowest_step_is_named(tmp_path):
+    store = RunStore(str(tmp_path))
+    write_run(store, parts_of(300, 300))
+    store.write_json(TIMINGS_FILE, {"embed": 0.01, "noise": 0.001, "noise fit": 0.05})
+    write_artifact(store, "noise", {}, {"fingerprint": "f", "diagnostics": {}, "fitted": {"fit_rows": 20}})
+    page = make_report(store)
+    assert "Slowest: <strong>embed</strong>" in page
+    assert re.search(r">noise fit</th><td[^>]*>20</td><td[^>]*>20</td><td[^>]*>1.0</td>", page)
+    assert re.search(r">embed</th><td[^>]*>300</td><td[^>]*>100</td><td[^>]*>3.0</td>", page)
 
 
 def test_without_annotations_there_is_nothing_to_report(tmp_path):
