@@ -18,10 +18,10 @@ from curate.schema import SIGNAL_DESCRIPTIONS
 _BINS = 1024
 _SEED = 0
 _METHODS = {
-    "null": "posterior from shuffled pairs (the two components are there to compare)",
-    "gmm": "posterior from two Gaussians",
-    "beta": "posterior from two Betas",
-    "none": "no posterior",
+    "null": "Posterior from shuffled pairs (the two components are there to compare)",
+    "gmm": "Posterior from two Gaussians",
+    "beta": "Posterior from two Betas",
+    "none": "No posterior",
 }
 
 
