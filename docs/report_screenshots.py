@@ -21,7 +21,7 @@ from tests.browser import Page
 
 FOLDER = Path(__file__).parent
 WIDTH, HEIGHT = 1280, 1660
-COLOURS = 128
+COLOURS = 256
 # What each picture begins with, and what is done to the page before.
 VIEWS = {
     "light": ("body", "document.querySelector('[data-gallery=boundary]').click()"),

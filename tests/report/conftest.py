@@ -4,7 +4,8 @@ import pytest
 
 from tests.conftest import Pipeline
 from tests.corpus import make_pairs, write_shard
-from tests.report.test_report import EVIL
+
+EVIL = '</script><img src=x onerror="document.title=1"> {{ 7*7 }}'
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,6 @@ from curate.store import RunStore
 from tests.conftest import Pipeline
 from tests.report.synthetic import parts_of, write_run
 
-EVIL = '</script><img src=x onerror="document.title=1"> {{ 7*7 }}'
-
 
 def page_of(pipeline, **options):
     return make_report(RunStore(str(pipeline.output)), pipeline.config(), **options)
