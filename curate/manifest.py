@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -205,9 +205,14 @@ def _number(
     return Manifest(dict(sorted(numbered.items())), errors, by_name, next_number), change
 
 
+def manifest_table(parts: Mapping[int, Part]) -> pa.Table:
+    """Parts by number as the run directory keeps them; `read_parts` reads it."""
+    rows = [{"part": number, **dataclasses.asdict(part)} for number, part in parts.items()]
+    return pa.Table.from_pylist(rows, _MANIFEST_SCHEMA)
+
+
 def _write_tables(store: RunStore, manifest: Manifest, cutting: str) -> None:
-    rows = [{"part": number, **dataclasses.asdict(part)} for number, part in manifest.parts.items()]
     errors = [dataclasses.asdict(error) for error in manifest.errors]
     store.write_table(ERRORS_FILE, pa.Table.from_pylist(errors, _ERRORS_SCHEMA), {"cutting": cutting})
     facts = {"cutting": cutting, "next_number": manifest.next_number}
-    store.write_table(MANIFEST_FILE, pa.Table.from_pylist(rows, _MANIFEST_SCHEMA), facts)
+    store.write_table(MANIFEST_FILE, manifest_table(manifest.parts), facts)

@@ -78,6 +78,12 @@ class BestRows:
     def look_at(self, table: pa.Table) -> None:
         """Hold the best of these rows and those held; the table has `row_id`, `caption` and what the cost needs."""
         cost = self._cost(table)
+        if self._size and len(self._held) == self._size:
+            # All others cost more than each of those held, whatever their captions: sorting them would be in vain.
+            hopeful = np.flatnonzero(cost <= self._held[-1][0])
+            if not len(hopeful):
+                return
+            table, cost = table.take(pa.array(hopeful)), cost[hopeful]
         places = self._best_places(table, cost)
         rows = table.take(pa.array(places, pa.int64())).to_pylist()
         new = [(float(cost[place]), row["row_id"], row) for place, row in zip(places, rows, strict=True)]

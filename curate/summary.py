@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from curate.errors import LEARNED, InputError
 from curate.ranking import ORDERS, BestRows, Order, doubles, unscored_last
+from curate.rounds import rounds_of
 from curate.schema import Status, annotation_table
 from curate.store import RunStore
 from curate.where import parse_where
@@ -101,7 +102,7 @@ class Summary:
         shown: pairs worth a look, one for each caption.
         noise: diagnostics of the noise fit (method, separable, noise share...), empty without one.
         verdicts: one sentence for each fit that found too little to learn from.
-        refine: diagnostics of the rounds of refinement, empty without them.
+        refine: what the rounds of refinement did, see `curate.rounds.rounds_of`; empty without them.
     """
 
     run_pairs: int
@@ -192,7 +193,7 @@ def summarize(store: RunStore, top: int = 5, order: Order = "noisy", pairs: Pair
         shown=[ShownPair(**{name: row[name] for name in _PAIR_COLUMNS}) for row in best.rows],
         noise=facts.get("diagnostics", {}),
         verdicts=verdicts(store),
-        refine=_refine_diagnostics(store),
+        refine=rounds_of(store, annotation_files(store)),
     )
 
 
@@ -207,14 +208,6 @@ def verdicts(store: RunStore) -> list[str]:
     pairs = zip(_FITS_WITH_VERDICTS, found, strict=True)
     told = [facts["diagnostics"] for fit, facts in pairs if facts and facts["fingerprint"] == used.get(f"{fit}_fit")]
     return [each["verdict"] for each in told if each.get("verdict", LEARNED) != LEARNED]
-
-
-def _refine_diagnostics(store: RunStore) -> dict[str, Any]:
-    """Of the rounds that the annotations come from; what an earlier run left behind is none of theirs."""
-    made_by = (store.read_facts(annotation_files(store)[0]) or {}).get("refine_fit")
-    facts = store.read_json("artifacts/refine/artifact.json") or {}
-    found: dict[str, Any] = facts.get("diagnostics", {}) if made_by and facts.get("fingerprint") == made_by else {}
-    return found
 
 
 def _counts(table: pa.Table, column: str) -> dict[str, int]:

@@ -6,10 +6,15 @@ import pandas as pd
 import pytest
 
 from curate.errors import InputError
+from curate.noise.model import NoiseModel, stored_posterior
+from curate.noise.refined import RefinedModel
 from curate.plan import make_plan
+from curate.report.build import make_report
+from curate.rounds import believed_artifact, rounds_of
 from curate.run import LocalRunner, execute
+from curate.steps import read_artifact
 from curate.store import RunStore
-from curate.summary import summarize
+from curate.summary import annotation_files, summarize
 from tests.conftest import DECIDED_NOISE, Pipeline, SilentProgress, worked_on
 
 NOISE = {"noise": {"folds": 3, "rounds": 1, "itc_epochs": 1}}
@@ -142,6 +147,19 @@ def test_inspect_shows_what_each_round_changed(refined, curate):
     assert code == 0
     assert "refinement" in out
     assert "ended: all rounds done" in out
+
+
+def test_the_report_goes_by_the_posterior_of_the_last_round(refined):
+    store = RunStore(str(refined.output))
+    noise = NoiseModel.from_bytes(read_artifact(store, "noise"))
+    last = RefinedModel.from_bytes(read_artifact(store, "refine"), noise).rounds[-1].posterior
+    fit, prefix = believed_artifact(rounds_of(store, annotation_files(store)))
+    found = stored_posterior(read_artifact(store, fit), prefix)
+    assert found.scores.tolist() == last.scores.tolist()
+    assert found.logits.tolist() == last.logits.tolist()
+    page = make_report(store, refined.config())
+    assert "<strong>score</strong>" in page
+    assert 'id="rounds"' in page
 
 
 def test_a_run_that_refines_no_more_has_the_noise_steps_columns_and_shows_no_rounds(refined, tmp_path):

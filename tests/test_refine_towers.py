@@ -1,6 +1,7 @@
 """The refine stage with towers in a run: trained, embedded again, scored again; killed, resumed, settled, refused."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -10,8 +11,10 @@ from safetensors.torch import load_file
 from curate.config import parse_config
 from curate.errors import InputError
 from curate.plan import make_plan
+from curate.report.build import make_report
 from curate.run import LocalRunner
 from curate.store import RunStore
+from curate.summary import summarize
 from tests.conftest import DECIDED_NOISE, worked_on
 
 REFINE = {"trainable": "full", "rounds": 2, "settled": 0, "epochs": 2, "batch_size": 16, "learning_rate": 1e-3}
@@ -60,6 +63,24 @@ def test_annotations_hold_what_is_believed_after_the_last_round(refined):
     rejected = table.rejected_in_round
     assert (rejected[(last.label == "noisy") & (first.label != "noisy")] == 2).all()
     assert rejected[(noise.label != "noisy") & (first.label != "noisy") & (last.label != "noisy")].isna().all()
+
+
+def test_what_each_round_moved_is_shown(refined, trusted_below, curate):
+    before = pd.read_parquet(refined.output / "noise").noise_prob < trusted_below
+    told = []
+    for number in (1, 2):
+        after = pd.read_parquet(refined.output / f"refine-{number}-noise").noise_prob < trusted_below
+        told.append((number, after.sum(), (after & ~before).sum(), (before & ~after).sum()))
+        before = after
+    rounds = summarize(RunStore(str(refined.output))).refine["rounds"]
+    assert [(each["round"], each["trusted"], each["entered"], each["left"]) for each in rounds] == told
+    code, out, _ = curate("inspect", refined.output, "--count", 0)
+    assert code == 0
+    assert "loss" in out
+    page = make_report(RunStore(str(refined.output)), refined.config())
+    for number, trusted, entered, left in told:
+        cells = "".join(f'<td class="number">{count}</td>' for count in (trusted, entered, left))
+        assert re.search(rf'<th scope="row">{number}</th>\s*{cells}', page)
 
 
 def test_trained_towers_can_be_named_as_an_encoder(refined, tmp_path):

@@ -89,18 +89,39 @@ def print_counts(console: Console, summary: Summary) -> None:
 
 
 def print_rounds(console: Console, summary: Summary) -> None:
-    """What each round of refinement changed, where there were any."""
+    """What each round of refinement changed and the mixture it led to, where there were any; 0 is the noise stage."""
     if not summary.refine:
         return
-    heads = ("round", "trusted", "entered", "left", "noise", "separable")
-    table = Table(*heads, title="refinement", title_justify="left", box=None)
-    for each in summary.refine["rounds"]:
+    rounds = summary.refine["rounds"]
+    learned = any("epoch_losses" in each for each in rounds)
+    heads = ("round", "trusted", "entered", "left", "noise (95 %)", "means", "d'", "separable")
+    table = Table(title="refinement", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for head in (*heads, *(["loss"] if learned else [])):
+        table.add_column(head, no_wrap=True)
+    table.add_row("0", "", "", "", *_mixture_cells(summary.noise))
+    for each in rounds:
         counts = (f"{each[name]:,}" for name in ("trusted", "entered", "left"))
-        mixture = each["mixture"]
-        table.add_row(str(each["round"]), *counts, f"{mixture['noise_share']:.1%}", mixture["separable"])
+        losses = each.get("epoch_losses", ())
+        loss = [f"{losses[0]:.2f}, {losses[-1]:.2f}"] if losses else []
+        table.add_row(str(each["round"]), *counts, *_mixture_cells(each["mixture"]), *loss)
     console.print()
     console.print(table)
     console.print(f"ended: {summary.refine['ended']}", markup=False)
+
+
+def _mixture_cells(mixture: Mapping[str, Any]) -> tuple[str, ...]:
+    """Share of noise and its interval, the components' means, d', and whether they are apart."""
+    if not mixture:
+        return ("",) * 4
+    low, high = mixture["noise_share_interval"]
+    means = mixture["means"]
+    apart = mixture["null_separation"] or mixture["separation"]
+    return (
+        f"{mixture['noise_share']:.0%} ({low:.0%}-{high:.0%})",
+        "" if means is None else f"{means['noise']:.1f}, {means['clean']:.1f}",
+        "" if apart is None else f"{apart:.2f}",
+        mixture["separable"],
+    )
 
 
 def print_histogram(console: Console, histogram: Mapping[str, Sequence[int]]) -> None:

@@ -85,6 +85,16 @@ class Posterior:
         probability: NDArray[np.float32] = (1 / (1 + np.exp(-np.clip(logits, -60, 60)))).astype(np.float32)
         return probability
 
+    def inverse(self, probability: AnyFloats) -> Doubles:
+        """The scores that have these probabilities, float64 [n]; 0 and 1 lie where floating point ends. NaN stays."""
+        exact = np.clip(probability.astype(np.float64), _TINY, 1 - np.finfo(np.float32).epsneg)
+        logits = np.log(exact) - np.log1p(-exact)
+        inside = np.interp(logits, self.logits[::-1], self.scores[::-1])
+        below = np.maximum(logits - self.logits[0], 0.0) / self._slope(0)
+        above = np.minimum(logits - self.logits[-1], 0.0) / self._slope(-2)
+        scores: Doubles = inside + below + above
+        return scores
+
     def _slope(self, knot: int) -> float:
         return float((self.logits[knot + 1] - self.logits[knot]) / (self.scores[knot + 1] - self.scores[knot]))
 

@@ -398,6 +398,20 @@ class NoiseModel:
         )
 
 
+def stored_posterior(files: Mapping[str, bytes], prefix: str = "") -> Posterior:
+    """score -> noise_prob, alone, of a model that `to_bytes` wrote.
+
+    Args:
+        files: of the artifact.
+        prefix: what the names of its arrays begin with: "" in a noise model, "rounds.0." in the first round of a
+            refined one.
+    """
+    from safetensors.numpy import load
+
+    (arrays,) = (data for name, data in files.items() if name.endswith(".safetensors"))
+    return unpack(Posterior, load(arrays), f"{prefix}posterior.")
+
+
 def published_signals(columns: Columns, raw: Floats, standard: Floats) -> dict[SignalName, Floats]:
     """One number per signal and pair, in the published orientation; float32 [n] each.
 

@@ -23,11 +23,19 @@ from curate.noise.mixture import (
     null_posterior,
     published_betas,
     separation_from_null,
+    sloped_posterior,
     storey_hard_share,
     storey_share,
     verdict,
 )
 from tests.noise.synthetic import auroc, calibration_error
+
+
+def test_a_posterior_can_be_gone_back_through():
+    posterior = sloped_posterior(np.array([0.0, 1.0, 3.0]), np.array([4.0, 4.0, -5.0]), spread=1.5)
+    scores = np.linspace(-4, 7, 50)
+    np.testing.assert_allclose(posterior.inverse(posterior(scores)), scores, atol=1e-2)
+    assert np.isfinite(posterior.inverse(np.array([0.0, 1.0]))).all()
 
 
 def two_heaps(rows=4000, share=0.4, clean_mean=3.0, clean_sd=0.7, seed=0):
