@@ -66,6 +66,11 @@ def run(command: Sequence[str], folder: Path) -> str:
     return done.stdout + done.stderr
 
 
+def losses(log: str) -> list[float]:
+    """The loss after each step that open_clip's trainer told of."""
+    return [float(loss) for loss in re.findall(r"Train Epoch: 0 .* Loss: ([\d.]+) \([\d.]+\)$", log, re.MULTILINE)]
+
+
 _RUN = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
 
 
