@@ -23,9 +23,7 @@ def export(
     target: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that is empty or not there yet.")],
     kind: Annotated[
         Literal["webdataset", "hf", "parquet", "csv"],
-        typer.Option(
-            "--format", help="With pictures: webdataset, hf (Hugging Face). Without: parquet, csv."
-        ),
+        typer.Option("--format", help="With pictures: webdataset, hf (Hugging Face). Without: parquet, csv."),
     ] = "webdataset",
     where: Annotated[
         str | None, typer.Option(help="Which pairs: noise_prob < 0.5 and label != 'noisy'", show_default="all")

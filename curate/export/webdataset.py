@@ -30,7 +30,8 @@ class ShardGroup:
     """Shards whose pairs are drawn alike.
 
     Attributes:
-        pattern: their names, `{00000..00003}.tar`: a range in braces as open_clip and webdataset expand it.
+        pattern: their names, `{00000..00003}.tar`: a range in braces as open_clip and webdataset expand it; of a single
+            shard, its name.
         sizes: by name, the pairs of each.
         weight: mean of the pairs' draw weights, in [0, 1]; None where pairs were not sorted by them.
     """
@@ -140,8 +141,9 @@ class _Group:
         self.weight.add([weight])
 
     def written(self, weighted: bool) -> ShardGroup:
-        pattern = f"{self._name}{{00000..{len(self.sizes) - 1:05d}}}.tar"
-        return ShardGroup(pattern, self.sizes, self.weight.value if weighted else None)
+        last = len(self.sizes) - 1
+        numbers = f"{{00000..{last:05d}}}" if last else "00000"
+        return ShardGroup(f"{self._name}{numbers}.tar", self.sizes, self.weight.value if weighted else None)
 
     def _start_shard(self) -> None:
         self._open.close()

@@ -9,13 +9,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from webdataset.shardlists import expand_urls
 
 from curate.errors import CurateError, InputError
 from curate.export.drawing import COMPLETED_WEIGHT, draw_weights, weight_groups
 from curate.export.huggingface import export_huggingface
+from curate.export.pictures import extension
 from curate.export.selection import Selection, usable
 from curate.export.table import export_table
-from curate.export.pictures import extension
 from curate.export.webdataset import SIZES_FILE, export_webdataset
 from curate.plan import source_options
 from curate.sources import open_source
@@ -207,6 +208,7 @@ def test_weighted_shards_hold_every_pair_once_beside_pairs_that_are_drawn_alike(
         weights = [1 - record["noise_prob"] for record in held]
         assert max(weights) - min(weights) <= 1 / 8
         assert group.weight == pytest.approx(np.mean(weights))
+        assert expand_urls(group.pattern) == list(group.sizes)
         seen.update(record["row_id"] for record in held)
     assert seen == Counter(annotations.row_id.tolist())
     keys = [name for held in shards_out.values() for name, _ in held]
@@ -231,7 +233,8 @@ def test_an_error_leaves_no_half_shard(store, source, tmp_path):
 
 
 def test_a_completed_pair_is_drawn_by_one_half_if_its_caption_is_used():
-    table = pa.table({"noise_prob": [0.0, 0.25, 0.9, None], "caption_source": ["original", None, "synthetic", "merged"]})
+    source = ["original", None, "synthetic", "merged"]
+    table = pa.table({"noise_prob": [0.0, 0.25, 0.9, None], "caption_source": source})
     np.testing.assert_allclose(draw_weights(table, "completed"), [1, 0.75, COMPLETED_WEIGHT, COMPLETED_WEIGHT])
     np.testing.assert_allclose(draw_weights(table.slice(0, 3), "original"), [1, 0.75, 0.1])
     with pytest.raises(InputError, match="no noise_prob"):
