@@ -30,8 +30,8 @@ class ShardGroup:
     """Shards whose pairs are drawn alike.
 
     Attributes:
-        pattern: their names, `{00000..00003}.tar`: a range in braces as open_clip and webdataset expand it; of a single
-            shard, its name.
+        pattern: their names, `{00000..00003}.tar`: a range in braces as open_clip and webdataset expand it; the name
+            where there is one shard.
         sizes: by name, the pairs of each.
         weight: mean of the pairs' draw weights, in [0, 1]; None where pairs were not sorted by them.
     """
