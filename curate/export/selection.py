@@ -85,7 +85,8 @@ def usable(table: pa.Table, caption: CaptionChoice) -> pa.Table:
     good = pc.equal(status, Status.OK.value)
     if caption != "original":
         captionless = pc.is_in(status, pa.array([each.value for each in _NO_CAPTION]))
-        good = pc.or_(good, pc.and_(captionless, pc.equal(table.column("caption_source"), "synthetic")))
+        written = pc.fill_null(pc.equal(table.column("caption_source"), "synthetic"), False)
+        good = pc.or_(good, pc.and_(captionless, written))
     return table.filter(good)
 
 
