@@ -26,6 +26,7 @@ from curate.bench.noise import (
 from curate.bench.paper.retrieval import AT, Recalls, recalls
 from curate.corpora.pairs import meaning
 from curate.errors import InputError
+from curate.export.drawing import COMPLETED_WEIGHT
 from curate.noise.similarity import Bools, Floats
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 RAW, ORACLE, FULL_CLEAN = "raw", "oracle", "full_clean"
 TRUSTED_BELOW = 0.5
-COMPLETED_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)

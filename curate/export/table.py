@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from curate.export.selection import Selection, chosen_columns, selected_parts
+from curate.export.selection import Selection, selected_parts
 from curate.store import RunStore
 
 TableFormat = Literal["parquet", "csv"]
@@ -37,8 +37,8 @@ def export_table(
         OSError: the folder cannot be written.
     """
     written: dict[str, int] = {}
-    tables = (chosen_columns(table, selection.columns) for _, table in selected_parts(store, selection))
-    for number, table in enumerate(_regrouped(tables, pairs_per_file)):
+    tables = (selection.chosen_columns(table) for _, table in selected_parts(store, selection))
+    for number, table in enumerate(regrouped(tables, pairs_per_file)):
         name = f"pairs-{number:05d}.{kind}"
         partial = folder / f".{name}.partial"
         try:
@@ -53,8 +53,8 @@ def export_table(
     return written
 
 
-def _regrouped(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of `rows`; one empty table where there are none, so that the columns are known."""
+def regrouped(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of `rows`; one empty table if all were empty, so that the columns are known."""
     held: pa.Table | None = None
     sent = False
     for table in tables:

@@ -97,6 +97,7 @@ def test_export_writes_shards_into_an_empty_folder_only(curate, pipeline, tmp_pa
     code, out, _ = curate("export", pipeline.output, "--out", tmp_path / "kept", "--where", "noise_rank < 0.5")
     assert code == 0
     assert re.search(r"\d+ pairs in 1 files", out)
+    assert f"--train-data {tmp_path}/kept/00000.tar" in out
     code, _, told = curate("export", pipeline.output, "--out", tmp_path / "kept")
     assert code == 2
     assert "is not empty" in told
@@ -105,6 +106,13 @@ def test_export_writes_shards_into_an_empty_folder_only(curate, pipeline, tmp_pa
     code, _, told = curate("export", pipeline.output, "--out", tmp_path / "done", "--caption", "completed")
     assert code == 2
     assert "completed no captions" in told
+    code, _, told = curate("export", pipeline.output, "--out", tmp_path / "hf", "--format", "hf", "--weighted")
+    assert code == 2
+    assert "--weighted: is for --format webdataset" in told
+    code, out, _ = curate(
+        "export", pipeline.output, "--out", tmp_path / "hf", "--format", "hf", "--shard-pairs", "100"
+    )
+    assert (code, len(list((tmp_path / "hf").iterdir()))) == (0, 2)
 
 
 @pytest.mark.parametrize(
