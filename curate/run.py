@@ -466,7 +466,7 @@ class RayRunner:
         from ray.data import ActorPoolStrategy
 
         items = [{"task": position} for position in range(len(tasks))]
-        shared = self._ray.put((work, list(tasks), store.url))
+        shared = self._ray.put((work, list(tasks), store.address))
         dataset = (
             ray.data.from_items(items, override_num_blocks=len(items))
             .map_batches(
