@@ -107,7 +107,7 @@ def test_texts_of_a_fit_are_embedded_where_the_towers_are_planned(tiny_encoder, 
     spec = resolve_encoder(options)
     here = load_encoder(options, spec).encode_texts(["a red square", "a dog"])
     assert (ray_runner.encode_texts(options, spec, ["a red square", "a dog"]) == here).all()
-    with pytest.raises(InputError, match="1 model worker x 1 GPU .* has 0 GPU"):
+    with pytest.raises(InputError, match=r"1 model worker x 1 GPU .* has 0 GPU"):
         ray_runner.encode_texts(options, replace(spec, device="cuda"), ["a dog"])
 
 

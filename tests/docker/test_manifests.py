@@ -162,3 +162,15 @@ def test_the_slurm_script_is_bash_and_runs_a_command_that_there_is():
     subprocess.run(["bash", "-n", SLURM], check=True)
     (command,) = re.findall(r"curate run .*--runner ray", SLURM.read_text())
     check_command([word.replace("$@", "pipeline.yaml") for word in shlex.split(command)])
+
+
+def test_the_page_names_commands_and_files_that_there_are():
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    commands = re.findall(r"^    .*?\b(curate (?:run|plan) [^#\n]*)", page, re.MULTILINE)
+    assert len(commands) >= 6
+    for command in commands:
+        check_command(shlex.split(command))
+    for path in re.findall(r"docker/[\w./]+\w", page):
+        assert (ROOT / path).exists(), path
+    for name in re.findall(r"^\| `(\w+\.yaml)` \|", page, re.MULTILINE):
+        assert (KUBERAY / name).is_file(), name
