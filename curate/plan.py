@@ -336,6 +336,11 @@ def source_options(config: PipelineConfig, limit: int | None = None) -> SourceOp
 
 def encoder_options(config: PipelineConfig) -> EncoderOptions:
     """The encoder's options as the library takes them."""
+    return EncoderOptions(**config.encoder.model_dump())
+
+
+def worker_encoder_options(config: PipelineConfig) -> EncoderOptions:
+    """The same for a worker, which may have been started in another folder: paths are absolute."""
     return EncoderOptions(**with_absolute_paths(config.encoder.model_dump()))
 
 
@@ -346,7 +351,7 @@ def _encoder_spec(config: PipelineConfig, store: RunStore) -> EncoderSpec:
 
 def coca_options(coca: CocaConfig) -> CocaOptions:
     """The checkpoint's options as the library takes them."""
-    return CocaOptions(**with_absolute_paths(coca.model_dump()))
+    return CocaOptions(**coca.model_dump())
 
 
 def _coca_spec(coca: CocaConfig, store: RunStore, device: str) -> ModelSpec:
@@ -456,7 +461,7 @@ def _embed_step(
     facts = _embed_facts(config, spec)
     if config.input.keep:
         facts["keep"] = config.input.keep
-    work = EmbedWork(source, _decode_options(config, spec), encoder_options(config), spec)
+    work = EmbedWork(source, _decode_options(config, spec), worker_encoder_options(config), spec)
     return _row_step(EMBED, work, _contents(manifest), facts, done)
 
 
@@ -685,7 +690,7 @@ def _train_step(
         run=store.address,
         hints=hints.name,
         folder=artifact_folder(name),
-        options=encoder_options(config),
+        options=worker_encoder_options(config),
         spec=spec,
         decode=decode,
         how=how,
@@ -729,7 +734,7 @@ def _refined_embed_step(
 ) -> RowStep:
     facts = {**_embed_facts(config, spec), "trained": training.fingerprint}
     weights = f"{artifact_folder(training.name)}/{WEIGHTS_FILE}"
-    decode, options = _decode_options(config, spec), encoder_options(config)
+    decode, options = _decode_options(config, spec), worker_encoder_options(config)
     work = RefinedEmbedWork(source, decode, options, spec, run=store.address, weights=weights)
     name = f"{training.name}-embed"
     return _row_step(name, work, _contents(manifest), facts, done, training.name, training.name)
@@ -927,13 +932,16 @@ def _caption_steps(
         coca = _coca_work(config, caption.coca, source, spec.device, store)
         facts["coca"] = coca.facts()
     identity = {number: [step.fingerprints[number] for step in before] for number in before[0].fingerprints}
-    how = CaptionWork(store.address, fit.name, NOISE_FIT, believed, columns, encoder_options(config), spec, coca)
+    how = CaptionWork(
+        store.address, fit.name, NOISE_FIT, believed, columns, worker_encoder_options(config), spec, coca
+    )
     return [fit, _row_step("caption", how, identity, facts, done, fit.name)]
 
 
 def _coca_work(config: PipelineConfig, coca: CocaConfig, source: Source, device: str, store: RunStore) -> CocaWork:
     spec = _coca_spec(coca, store, device)
-    return CocaWork(source, _decode_options(config, spec), coca_options(coca), spec)
+    options = CocaOptions(**with_absolute_paths(coca.model_dump()))
+    return CocaWork(source, _decode_options(config, spec), options, spec)
 
 
 def _duplicates_step(seed: int, embed: RowStep, fit: FitStep, done: DoneIndex) -> DuplicatesStep:

@@ -42,8 +42,8 @@ from curate.plan import (
     RefineFitWork,
     RowStep,
     TrainStep,
-    encoder_options,
     scoring_identity,
+    worker_encoder_options,
 )
 from curate.sampling import draw_caption_sample, draw_concept_sample, draw_sample
 from curate.sources.base import Shard, ShardIndex, Source
@@ -360,7 +360,7 @@ def _fit_concepts(plan: Plan, step: FitStep, work: ConceptsFitWork, runner: Runn
     seed, parts = plan.config.seed, plan.manifest.parts
     tokenizer = english_tokenizer()
     sample = draw_concept_sample(plan.store, parts, step.fit_rows, seed, plan.spec.joint_space, work.believed)
-    encode = partial(runner.encode_texts, encoder_options(plan.config), plan.spec)
+    encode = partial(runner.encode_texts, worker_encoder_options(plan.config), plan.spec)
     model = fit_concepts(sample, work.vocabulary, work.options, seed, tokenizer, encode)
     return model, len(sample.captions)
 
