@@ -21,6 +21,7 @@ from curate.models.coca import CocaOptions, resolve_coca
 from curate.models.encoder import EncoderOptions, EncoderSpec, resolve_encoder
 from curate.models.finetune_options import FinetuneOptions
 from curate.models.numerics import ModelSpec
+from curate.models.weights import with_absolute_paths
 from curate.noise.fit import NoiseOptions
 from curate.noise.heads import HeadOptions
 from curate.noise.refine import RefineOptions
@@ -338,6 +339,11 @@ def encoder_options(config: PipelineConfig) -> EncoderOptions:
     return EncoderOptions(**config.encoder.model_dump())
 
 
+def worker_encoder_options(config: PipelineConfig) -> EncoderOptions:
+    """The same for a worker, which may have been started in another folder: paths are absolute."""
+    return EncoderOptions(**with_absolute_paths(config.encoder.model_dump()))
+
+
 def _encoder_spec(config: PipelineConfig, store: RunStore) -> EncoderSpec:
     asked, options = config.encoder, encoder_options(config)
     return _remembered(store, ENCODER_FILE, EncoderSpec, asked.model_dump(), lambda: resolve_encoder(options))
@@ -455,7 +461,7 @@ def _embed_step(
     facts = _embed_facts(config, spec)
     if config.input.keep:
         facts["keep"] = config.input.keep
-    work = EmbedWork(source, _decode_options(config, spec), encoder_options(config), spec)
+    work = EmbedWork(source, _decode_options(config, spec), worker_encoder_options(config), spec)
     return _row_step(EMBED, work, _contents(manifest), facts, done)
 
 
@@ -648,7 +654,7 @@ def _tower_rounds(
     rounds = tuple((training.name, step.name) for training, step in zip(trainings, scored[1:], strict=True))
     facts = {"refine": refine.model_dump(exclude={"checkpoint_steps"}), "versions": {"refine": Refine.version}}
     identity = {number: [step.fingerprints[number] for step in scored] for number in noise.fingerprints}
-    work = RefinedTowersWork(store.url, rounds)
+    work = RefinedTowersWork(store.address, rounds)
     return [*steps, _row_step(REFINE_FIT, work, identity, facts, done)]
 
 
@@ -681,10 +687,10 @@ def _train_step(
         source=source,
         parts=manifest.parts,
         shards=manifest.shards,
-        run=store.url,
+        run=store.address,
         hints=hints.name,
         folder=artifact_folder(name),
-        options=encoder_options(config),
+        options=worker_encoder_options(config),
         spec=spec,
         decode=decode,
         how=how,
@@ -728,8 +734,8 @@ def _refined_embed_step(
 ) -> RowStep:
     facts = {**_embed_facts(config, spec), "trained": training.fingerprint}
     weights = f"{artifact_folder(training.name)}/{WEIGHTS_FILE}"
-    decode, options = _decode_options(config, spec), encoder_options(config)
-    work = RefinedEmbedWork(source, decode, options, spec, run=store.url, weights=weights)
+    decode, options = _decode_options(config, spec), worker_encoder_options(config)
+    work = RefinedEmbedWork(source, decode, options, spec, run=store.address, weights=weights)
     name = f"{training.name}-embed"
     return _row_step(name, work, _contents(manifest), facts, done, training.name, training.name)
 
@@ -737,7 +743,7 @@ def _refined_embed_step(
 def _refine_step(noise: NoiseConfig, store: RunStore, before: RowStep, fit: FitStep, done: DoneIndex) -> RowStep:
     how = noise_columns(noise)
     facts = {"refine": fit.fitted, "refine_fit": fit.fingerprint, "versions": {"refine": Refine.version}}
-    work = RefineWork(store.url, fit.name, NOISE_FIT, how, noise.mixture.by)
+    work = RefineWork(store.address, fit.name, NOISE_FIT, how, noise.mixture.by)
     return _row_step("refine", work, dict(before.fingerprints), facts, done, fit.name)
 
 
@@ -849,7 +855,7 @@ def _noise_step(
         "fit": fit.fingerprint,
         "versions": {"noise": Noise.version},
     }
-    work = NoiseWork(store.url, fit.name, how, noise.mixture.by, embed.name)
+    work = NoiseWork(store.address, fit.name, how, noise.mixture.by, embed.name)
     return _row_step(name, work, dict(embed.fingerprints), facts, done, fit.name, training)
 
 
@@ -875,7 +881,7 @@ def _concepts_step(
         "concepts_fit": fit.fingerprint,
         "versions": {"concepts": Concepts.version},
     }
-    work = ConceptsWork(store.url, fit.name, how)
+    work = ConceptsWork(store.address, fit.name, how)
     return _row_step("concepts", work, dict(embed.fingerprints), facts, done, fit.name)
 
 
@@ -926,13 +932,16 @@ def _caption_steps(
         coca = _coca_work(config, caption.coca, source, spec.device, store)
         facts["coca"] = coca.facts()
     identity = {number: [step.fingerprints[number] for step in before] for number in before[0].fingerprints}
-    how = CaptionWork(store.url, fit.name, NOISE_FIT, believed, columns, encoder_options(config), spec, coca)
+    how = CaptionWork(
+        store.address, fit.name, NOISE_FIT, believed, columns, worker_encoder_options(config), spec, coca
+    )
     return [fit, _row_step("caption", how, identity, facts, done, fit.name)]
 
 
 def _coca_work(config: PipelineConfig, coca: CocaConfig, source: Source, device: str, store: RunStore) -> CocaWork:
     spec = _coca_spec(coca, store, device)
-    return CocaWork(source, _decode_options(config, spec), coca_options(coca), spec)
+    options = CocaOptions(**with_absolute_paths(coca.model_dump()))
+    return CocaWork(source, _decode_options(config, spec), options, spec)
 
 
 def _duplicates_step(seed: int, embed: RowStep, fit: FitStep, done: DoneIndex) -> DuplicatesStep:
@@ -957,7 +966,7 @@ def _annotate_step(
     facts = {**facts, "versions": {**facts["versions"], "annotations": ANNOTATE_VERSION}}
     facts.pop("step", None)
     identity = {number: [_fingerprint_of(step, number) for step in columns] for number in embed.fingerprints}
-    work = AnnotateWork(store.url, tuple(step.name for step in columns))
+    work = AnnotateWork(store.address, tuple(step.name for step in columns))
     return _row_step("annotations", work, identity, facts, done)
 
 

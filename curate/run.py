@@ -13,10 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from curate.columns import embedding_matrix
@@ -24,7 +27,7 @@ from curate.concepts.fit import MIN_TRUSTED_PAIRS
 from curate.concepts.model import ConceptModel
 from curate.duplicates import mark_corpus
 from curate.errors import LEARNED, CurateError, InputError, NothingToLearnError
-from curate.models.encoder import load_encoder
+from curate.models.encoder import EncoderOptions, EncoderSpec, load_encoder
 from curate.noise.model import NoiseModel
 from curate.noise.refined import RefinedModel
 from curate.plan import (
@@ -39,8 +42,8 @@ from curate.plan import (
     RefineFitWork,
     RowStep,
     TrainStep,
-    encoder_options,
     scoring_identity,
+    worker_encoder_options,
 )
 from curate.progress import PartReport, Progress, StepReport, StepStart
 from curate.sampling import draw_caption_sample, draw_concept_sample, draw_sample
@@ -99,6 +102,10 @@ class Runner(Protocol):
         """Train towers; goes on from the checkpoint of a training that was interrupted."""
         ...
 
+    def encode_texts(self, options: EncoderOptions, spec: EncoderSpec, texts: Sequence[str]) -> NDArray[np.float16]:
+        """Embed a fit's texts where the text tower can run as planned; float16 [n, text_dim], unit norm."""
+        ...
+
 
 def execute(plan: Plan, runner: Runner, progress: Progress) -> list[StepReport]:
     """Do everything in the plan that is not done yet.
@@ -118,7 +125,7 @@ def execute(plan: Plan, runner: Runner, progress: Progress) -> list[StepReport]:
         elif isinstance(step, TrainStep):
             reports += [] if step.done else [_train(plan, step, runner, progress)]
         elif not step.done:
-            reports.append(_whole_corpus(plan, step, progress))
+            reports.append(_whole_corpus(plan, step, runner, progress))
     return reports
 
 
@@ -148,7 +155,7 @@ def _about_fit(work: FitWork) -> str:
     return f"decoder {work.decoder}"
 
 
-def _whole_corpus(plan: Plan, step: FitStep | DuplicatesStep, progress: Progress) -> StepReport:
+def _whole_corpus(plan: Plan, step: FitStep | DuplicatesStep, runner: Runner, progress: Progress) -> StepReport:
     """A step that is done in one go, here: its time counts as a step's."""
     name = f"{step.name} fit" if isinstance(step, FitStep) else step.name
     progress.step_started(StepStart(name, about_step(plan, step)))
@@ -158,7 +165,7 @@ def _whole_corpus(plan: Plan, step: FitStep | DuplicatesStep, progress: Progress
     elif step.taken_from is not None:
         rows = _take_fit(plan, step, step.taken_from)
     else:
-        rows = _fit(plan, step)
+        rows = _fit(plan, step, runner)
     report = StepReport(name, time.monotonic() - started, rows)
     progress.step_done(report)
     return report
@@ -258,8 +265,8 @@ def _failures(step: str, failed: Sequence[PartReport], tasks: int) -> str:
     return f"{step}: {len(failed)} of {tasks} parts could not be done; the others are kept.\n{shown}{more}"
 
 
-def _fit(plan: Plan, step: FitStep) -> int:
-    files, diagnostics, rows = _fitted(plan, step)
+def _fit(plan: Plan, step: FitStep, runner: Runner) -> int:
+    files, diagnostics, rows = _fitted(plan, step, runner)
     if diagnostics.get("verdict", LEARNED) != LEARNED:
         log.warning("%s", diagnostics["verdict"])
     facts = {
@@ -272,7 +279,7 @@ def _fit(plan: Plan, step: FitStep) -> int:
     return rows
 
 
-def _fitted(plan: Plan, step: FitStep) -> tuple[dict[str, bytes], dict[str, Any], int]:
+def _fitted(plan: Plan, step: FitStep, runner: Runner) -> tuple[dict[str, bytes], dict[str, Any], int]:
     """The artifact's files, its diagnostics, and how many pairs it was fitted on."""
     work = step.work
     if isinstance(work, CaptionFitWork):
@@ -280,8 +287,11 @@ def _fitted(plan: Plan, step: FitStep) -> tuple[dict[str, bytes], dict[str, Any]
     if isinstance(work, RefineFitWork):
         refined, rows = _fit_refine(plan, step, work)
         return refined.to_bytes(), refined.diagnostics, rows
-    model, rows = _fit_noise(plan, step, work) if isinstance(work, NoiseFitWork) else _fit_concepts(plan, step, work)
-    return model.to_bytes(), model.diagnostics, rows
+    if isinstance(work, ConceptsFitWork):
+        concepts, rows = _fit_concepts(plan, step, work, runner)
+        return concepts.to_bytes(), concepts.diagnostics, rows
+    noise, rows = _fit_noise(plan, step, work)
+    return noise.to_bytes(), noise.diagnostics, rows
 
 
 def _fit_captions(plan: Plan, step: FitStep, work: CaptionFitWork) -> tuple[dict[str, bytes], dict[str, Any], int]:
@@ -350,15 +360,15 @@ def _fit_refine(plan: Plan, step: FitStep, work: RefineFitWork) -> tuple[Refined
     return model, len(sample.captions)
 
 
-def _fit_concepts(plan: Plan, step: FitStep, work: ConceptsFitWork) -> tuple[ConceptModel, int]:
+def _fit_concepts(plan: Plan, step: FitStep, work: ConceptsFitWork, runner: Runner) -> tuple[ConceptModel, int]:
     from curate.concepts.fit import fit_concepts
     from curate.concepts.words import english_tokenizer
 
     seed, parts = plan.config.seed, plan.manifest.parts
     tokenizer = english_tokenizer()
     sample = draw_concept_sample(plan.store, parts, step.fit_rows, seed, plan.spec.joint_space, work.believed)
-    encoder = load_encoder(encoder_options(plan.config), plan.spec)
-    model = fit_concepts(sample, work.vocabulary, work.options, seed, tokenizer, encoder.encode_texts)
+    encode = partial(runner.encode_texts, worker_encoder_options(plan.config), plan.spec)
+    model = fit_concepts(sample, work.vocabulary, work.options, seed, tokenizer, encode)
     return model, len(sample.captions)
 
 
@@ -409,6 +419,10 @@ class LocalRunner:
     def train(self, work: TrainWork) -> None:
         """See Runner."""
         work.train()
+
+    def encode_texts(self, options: EncoderOptions, spec: EncoderSpec, texts: Sequence[str]) -> NDArray[np.float16]:
+        """See Runner."""
+        return _encode_texts(options, spec, texts)
 
 
 def _as_finished(futures: Sequence[Future[PartReport]]) -> Iterator[PartReport]:
@@ -489,7 +503,7 @@ class RayRunner:
         from ray.data import ActorPoolStrategy
 
         items = [{"task": position} for position in range(len(tasks))]
-        shared = self._ray.put((work, list(tasks), store.url))
+        shared = self._ray.put((work, list(tasks), store.address))
         dataset = (
             ray.data.from_items(items, override_num_blocks=len(items))
             .map_batches(
@@ -543,6 +557,18 @@ class RayRunner:
             error = store.read_json(_TRAIN_ERROR)
         if error is not None:
             raise CurateError(error)
+
+    def encode_texts(self, options: EncoderOptions, spec: EncoderSpec, texts: Sequence[str]) -> NDArray[np.float16]:
+        """See Runner. A node with a GPU does it if the towers are planned for one: the driver's may have none.
+
+        Raises:
+            InputError: the cluster has no GPU and the towers are planned for one.
+        """
+        _, needs = self.model_workers(spec.device, 1)
+        encode = self._ray.remote(**needs)(_encode_texts)
+        with _ray_failures(self._ray):
+            embeddings: NDArray[np.float16] = self._ray.get(encode.remote(options, spec, list(texts)))
+        return embeddings
 
     def _cpus(self) -> int:
         return int(self._ray.cluster_resources().get("CPU", 0))
@@ -662,6 +688,11 @@ def _last_line(error: BaseException) -> str:
 
 def _index_shard(source: Source, shard: Shard) -> ShardIndex:
     return source.index(shard)
+
+
+def _encode_texts(options: EncoderOptions, spec: EncoderSpec, texts: Sequence[str]) -> NDArray[np.float16]:
+    threadpool_limits(1)
+    return load_encoder(options, spec).encode_texts(texts)
 
 
 def _train_worker(config: dict[str, Any]) -> None:

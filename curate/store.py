@@ -61,6 +61,11 @@ class RunStore:
         """The run directory as a path if it is on this machine's file system."""
         return Path(self._root) if self._is_local else None
 
+    @property
+    def address(self) -> str:
+        """The run directory as a worker finds it whatever folder it was started in: a local path is absolute."""
+        return self._root if self._is_local else self.url
+
     def path(self, name: str) -> str:
         """Where a file of the run is, for a person."""
         return f"{self.url.rstrip('/')}/{name}"

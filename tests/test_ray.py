@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from curate.errors import CurateError, InputError
+from curate.models.encoder import EncoderOptions, load_encoder, resolve_encoder
 from curate.run import RayRunner, share_out
 from tests.conftest import Pipeline, worked_on
 from tests.test_run import noise_by_key, shuffled_corpus
@@ -97,10 +98,19 @@ def test_model_workers_leave_a_cpu_to_decode(device, parts, cpus, gpus, most, wo
 
 def test_ray_finds_the_same_concepts_and_completes_the_same_captions(completed, ray_runner, tmp_path):
     copy = completed.copied_to(tmp_path)
-    for folder in ("concepts", "caption", "annotations"):
+    for folder in ("artifacts/concepts", "concepts", "caption", "annotations"):
         shutil.rmtree(copy.output / folder)
-    assert worked_on(copy.run(runner=ray_runner)) == {"concepts", "caption", "annotations"}
+    assert worked_on(copy.run(runner=ray_runner)) == {"concepts fit", "concepts", "caption", "annotations"}
     assert copy.contents() == completed.contents()
+
+
+def test_texts_of_a_fit_are_embedded_where_the_towers_are_planned(tiny_encoder, ray_runner):
+    options = EncoderOptions(**tiny_encoder)
+    spec = resolve_encoder(options)
+    here = load_encoder(options, spec).encode_texts(["a red square", "a dog"])
+    assert (ray_runner.encode_texts(options, spec, ["a red square", "a dog"]) == here).all()
+    with pytest.raises(InputError, match=r"1 model worker x 1 GPU .* has 0 GPU"):
+        ray_runner.encode_texts(options, replace(spec, device="cuda"), ["a dog"])
 
 
 def test_ray_writes_the_same_captions_with_a_checkpoint(with_coca, ray_runner, tmp_path):

@@ -25,6 +25,14 @@ def store(request, tmp_path):
     return RunStore(str(tmp_path / "run") if request.param == "local" else f"memory://{uuid.uuid4().hex}")
 
 
+def test_a_worker_in_another_folder_finds_the_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = RunStore("runs/mine")
+    assert store.url == "runs/mine"
+    assert store.address == str(tmp_path / "runs" / "mine")
+    assert RunStore("memory://mine").address == "memory://mine"
+
+
 def test_a_table_comes_back_with_its_facts(store):
     store.write_table("step/part-00000000.parquet", TABLE, {"fingerprint": "f", "x": [1]})
     assert store.read_table("step/part-00000000.parquet").to_pydict() == TABLE.to_pydict()

@@ -121,6 +121,17 @@ def locate(model: str, pretrained: str | None, section: ModelSection = ENCODER) 
     return _files_of_named_model(name, _given(model, pretrained, section), section)
 
 
+def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with `model` and `pretrained` absolute where they are paths, so that a worker that was started in
+    another folder finds the same files; names and tags stay as they are."""
+    paths = {name: options[name] for name in ("model", "pretrained") if _is_path(options[name])}
+    return {**options, **{name: str(Path(path).absolute()) for name, path in paths.items()}}
+
+
+def _is_path(name: str | None) -> bool:
+    return name is not None and name.endswith((".json", *CHECKPOINT_SUFFIXES))
+
+
 def has_tag(model: str, pretrained: str | None) -> bool:
     """Whether open_clip knows weights of that name for the model, so that they may have to be fetched."""
     import open_clip

@@ -510,3 +510,12 @@ def test_offline_towers_get_the_same_bytes_from_threads_and_splits(offline: Enco
     assert np.concatenate([first, last]).tobytes() == whole.tobytes()
     texts = offline.encode_texts(CAPTIONS)
     assert texts.tobytes() == np.concatenate([offline.encode_texts([caption]) for caption in CAPTIONS]).tobytes()
+
+
+def test_a_worker_in_another_folder_finds_the_files_of_a_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    local = weights.with_absolute_paths({"model": "a/tiny.json", "pretrained": "tiny.pt", "device": "cpu"})
+    assert local == {"model": str(tmp_path / "a/tiny.json"), "pretrained": str(tmp_path / "tiny.pt"), "device": "cpu"}
+    for named in (("ViT-B-32", "laion2b_s34b_b79k"), ("offline", None)):
+        options = dict(zip(("model", "pretrained"), named, strict=True))
+        assert weights.with_absolute_paths(options) == options
