@@ -141,9 +141,9 @@ def test_the_library_of_the_index_is_named_where_there_is_one(with_concepts, tmp
         plan = make_plan(copy.config(f"stages.concepts.vocabulary={file}"), LocalRunner(1).index)
         return next(step.facts for step in plan.steps if isinstance(step, RowStep) and step.name == "concepts")
 
-    monkeypatch.setattr("curate.plan.EXACT_NAMES", 3)
+    monkeypatch.setattr("curate.plan.concepts.EXACT_NAMES", 3)
     assert "faiss-cpu" not in said()["concepts"]
-    monkeypatch.setattr("curate.plan.EXACT_NAMES", 2)
+    monkeypatch.setattr("curate.plan.concepts.EXACT_NAMES", 2)
     assert said()["concepts"]["faiss-cpu"] == version("faiss-cpu")
 
 
