@@ -9,8 +9,8 @@ from pathlib import Path
 
 from curate.config import PipelineConfig
 from curate.errors import InputError
+from curate.execution import StepReport
 from curate.plan import FitStep, Plan, RowStep
-from curate.run import StepReport
 from curate.store import RunStore
 
 TIMINGS_FILE = "_state/timings.json"

@@ -17,7 +17,7 @@ from rich.progress import (
 from rich.text import Text
 from typing_extensions import Self
 
-from curate.run import PartReport, StepReport
+from curate.execution import PartReport, StepReport
 
 
 class _Rate(ProgressColumn):

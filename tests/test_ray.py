@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from curate.errors import CurateError, InputError
-from curate.run import RayRunner, share_out
+from curate.execution import RayRunner, share_out
 from tests.conftest import Pipeline, worked_on
 from tests.test_run import noise_by_key, shuffled_corpus
 from tests.test_training import training_of, weights

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from curate.errors import InputError
+from curate.execution import LocalRunner, execute
 from curate.plan import make_plan
-from curate.run import LocalRunner, execute
 from curate.store import RunStore
 from curate.summary import summarize
 from tests.conftest import DECIDED_NOISE, Pipeline, SilentProgress, worked_on

@@ -28,8 +28,8 @@ from curate.cli.shared import (
 from curate.cli.show import print_summary
 
 if TYPE_CHECKING:
+    from curate.execution import Runner
     from curate.plan import Plan
-    from curate.run import Runner
 
 NOT_MEASURED = "not measured yet"
 
@@ -46,8 +46,8 @@ def run(
 ) -> None:
     """Annotate a corpus. Run it again to go on after an interruption: what is done is not done twice."""
     from curate.config import load_config
+    from curate.execution import execute
     from curate.plan import make_plan, output_url
-    from curate.run import execute
     from curate.state import lock_run, remember_config, save_timings
     from curate.store import RunStore
     from curate.summary import summarize
@@ -118,7 +118,7 @@ def _tell_changes(console: Console, plan: Plan) -> None:
 
 
 def _resources(runner: Runner, plan: Plan) -> str:
-    from curate.run import LocalRunner, RayRunner
+    from curate.execution import LocalRunner, RayRunner
 
     if isinstance(runner, RayRunner):
         workers, each = runner.model_workers(plan.spec.device, len(plan.manifest.parts))

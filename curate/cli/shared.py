@@ -19,7 +19,7 @@ from curate.errors import InputError
 if TYPE_CHECKING:
     from curate.bench.tables import TextTable
     from curate.config import PipelineConfig
-    from curate.run import Progress, Runner
+    from curate.execution import Progress, Runner
     from curate.store import RunStore
 
 out = Console(highlight=False)
@@ -69,7 +69,7 @@ def interruptible(kept: str = "what is finished is kept; run the same command ag
 
 @contextmanager
 def open_runner(name: str, workers: int | None) -> Iterator[Runner]:
-    from curate.run import LocalRunner, RayRunner
+    from curate.execution import LocalRunner, RayRunner
 
     if name == "local":
         yield LocalRunner(workers)

@@ -16,7 +16,7 @@ from curate.completion.merge import BELIEVED_SOURCES, Piece
 
 if TYPE_CHECKING:
     from curate.completion.examples import CompletionExample, CompletionExamples
-    from curate.run import StepReport
+    from curate.execution import StepReport
     from curate.summary import Summary
 
 ORDER_TITLES = {"noisy": "most suspicious", "clean": "least suspicious", "boundary": "on the boundary"}
