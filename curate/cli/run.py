@@ -22,6 +22,7 @@ from curate.cli.shared import (
     interruptible,
     open_runner,
     out,
+    print_imports,
     show_progress,
     write_json,
 )
@@ -99,6 +100,7 @@ def plan(
     spec = made.spec
     out.print(f"encoder  {spec.model}, {spec.device}, {spec.precision}, batches of {spec.batch_size}", markup=False)
     out.print(f"workers  {resources}\noutput   {made.store.url}", markup=False)
+    print_imports(made.imported)
     if any(row["estimate"] == NOT_MEASURED for row in rows):
         out.print(f"estimate a trial measures it: curate run {pipeline} --limit 500", markup=False, soft_wrap=True)
     _tell_changes(out, made)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -109,6 +109,12 @@ def print_table(console: Console, text: TextTable) -> None:
         table.add_row(*map(escape, row), style="bold" if ours else None)
     table.width = console.measure(table, options=console.options.update(max_width=1000)).maximum
     console.print(table, crop=False)
+
+
+def print_imports(imported: Sequence[str]) -> None:
+    """Which code of the user's own ran because the pipeline names it."""
+    for line in imported:
+        out.print(f"imported {line}", markup=False, soft_wrap=True)
 
 
 def harmless(text: str) -> str:

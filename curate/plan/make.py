@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curate.config import PipelineConfig
@@ -16,6 +17,7 @@ from curate.plan.concepts import plan_concepts, plan_concepts_fit, take_concepts
 from curate.plan.embed import plan_embed
 from curate.plan.noise import plan_duplicates, plan_noise, plan_noise_fit, take_noise_fit
 from curate.plan.options import source_options
+from curate.plan.python import PythonStage, imports_of, plan_python, provided, python_stages
 from curate.plan.refine import plan_refine, plan_refine_fit, plan_tower_rounds, take_refine_fit
 from curate.plan.specs import remembered_encoder
 from curate.plan.step import FitStep, RowStep, Step, TrainStep, annotating
@@ -33,7 +35,19 @@ _NO_TOWERS_FROM = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do."""
+    """What a run would do.
+
+    Attributes:
+        config: the pipeline.
+        store: the run directory.
+        source: reads the input.
+        spec: the towers.
+        manifest: the input as parts.
+        change: how the input differs from the last run's.
+        steps: in the order they are carried out.
+        index: which column files are there.
+        imported: modules of the user's own that were imported, and from where; for a person.
+    """
 
     config: PipelineConfig
     store: RunStore
@@ -43,6 +57,7 @@ class Plan:
     change: ManifestChange
     steps: tuple[Step, ...]
     index: DoneIndex
+    imported: tuple[str, ...] = ()
 
     def tasks(self, step: RowStep) -> list[PartTask]:
         """The parts of a step that are still to do."""
@@ -65,7 +80,7 @@ def output_url(config: PipelineConfig, limit: int | None) -> str:
 
 
 def make_plan(config: PipelineConfig, index: Indexer, limit: int | None = None, fits_from: str | None = None) -> Plan:
-    """Look at input, run directory and encoder, and decide what is to do.
+    """Look at input, run directory and encoder, and decide what is to do. Imports stages of the user's own.
 
     Args:
         config: the pipeline.
@@ -74,9 +89,11 @@ def make_plan(config: PipelineConfig, index: Indexer, limit: int | None = None, 
         fits_from: a finished run whose fits are used as they are; this very run directory may be named.
 
     Raises:
-        InputError: the input matches nothing, the encoder cannot be had, or `fits_from` has no fits for it.
+        InputError: the input matches nothing, the encoder cannot be had, a stage of the user's own cannot be used, or
+            `fits_from` has no fits for it.
         CurateError: weights or the run directory cannot be reached.
     """
+    own = python_stages(config)
     store = RunStore(output_url(config, limit))
     options = source_options(config, limit)
     source = open_source(options)
@@ -87,8 +104,8 @@ def make_plan(config: PipelineConfig, index: Indexer, limit: int | None = None, 
     if not manifest.parts:
         raise InputError(_no_pairs(config, manifest))
     done = DoneIndex(store)
-    steps = _steps(config, store, source, spec, manifest, done, fits_from)
-    return Plan(config, store, source, spec, manifest, change, steps, done)
+    steps = _steps(config, store, source, spec, manifest, done, fits_from, own)
+    return Plan(config, store, source, spec, manifest, change, steps, done, tuple(imports_of(own)))
 
 
 def _no_pairs(config: PipelineConfig, manifest: Manifest) -> str:
@@ -114,6 +131,7 @@ def _steps(
     manifest: Manifest,
     done: DoneIndex,
     fits_from: str | None,
+    own: Sequence[PythonStage],
 ) -> tuple[Step, ...]:
     embed = plan_embed(config, source, spec, manifest, done)
     noise_fit: FitStep | None = None
@@ -155,4 +173,5 @@ def _steps(
             before = tuple(each for each in annotating(steps) if isinstance(each, RowStep) and each is not embed)
             beliefs = beliefs_of(config, noise_fit, refined)
             steps += plan_caption(config, config.stages.caption, source, spec, store, before, beliefs, done, fits_from)
-    return (*steps, plan_annotations(store, annotating(steps), embed, done))
+    steps += plan_python(own, store, source, embed, annotating(steps), done)
+    return (*steps, plan_annotations(store, annotating(steps), embed, provided(own), done))

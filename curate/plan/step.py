@@ -204,3 +204,8 @@ def annotating(steps: Sequence[Step]) -> list[RowStep | DuplicatesStep]:
     """The steps whose columns annotations may have: none of those within a round."""
     kinds = [step for step in steps if isinstance(step, RowStep | DuplicatesStep)]
     return [step for step in kinds if isinstance(step, DuplicatesStep) or step.round is None]
+
+
+def fingerprint_of(step: RowStep | DuplicatesStep, number: int) -> str:
+    """The wanted fingerprint of a step's file for a part."""
+    return step.fingerprint if isinstance(step, DuplicatesStep) else step.fingerprints[number]

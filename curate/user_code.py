@@ -1,0 +1,111 @@
+"""Python modules of the user's own, imported because a pipeline file names them.
+
+What is hashed is what is executed: the module's file is read once, and its code runs from these bytes. So a module
+that was edited is another one within the same process too, and no stale bytecode is ever taken for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import linecache
+import sys
+import traceback
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+
+from curate.errors import InputError
+
+_HASH = "__curate_sha256__"
+_MOST_FRAMES = 3
+
+
+@dataclass(frozen=True)
+class ImportedModule:
+    """A module whose code has run.
+
+    Attributes:
+        module: the module.
+        file: where its source is.
+        folder: the entry of sys.path that it is found from.
+        sha256: of its source, hex.
+    """
+
+    module: ModuleType
+    file: Path
+    folder: str
+    sha256: str
+
+
+def import_user_module(name: str, folder: str | None = None) -> ImportedModule:
+    """Find a module in sys.path, or else in a folder that is added to its end, and execute its source.
+
+    Args:
+        name: of the module, with dots.
+        folder: where it may be beside sys.path; None: the current directory.
+
+    Raises:
+        InputError: there is no such module, it is no Python source, or it raises an exception.
+    """
+    beside = folder or str(Path.cwd())
+    if beside not in sys.path:
+        # It stays there: a stage may import what lies beside it later. At the end it hides nothing that is installed.
+        sys.path.append(beside)
+    importlib.invalidate_caches()
+    spec = _spec(name, beside)
+    assert isinstance(spec.loader, SourceFileLoader)
+    file = Path(spec.loader.path)
+    data = file.read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    known = sys.modules.get(name)
+    module = known if known and vars(known).get(_HASH) == sha256 else _executed(spec, data)
+    vars(module)[_HASH] = sha256
+    is_package = spec.submodule_search_locations is not None
+    root = file.parents[name.count(".") + is_package]
+    return ImportedModule(module, file, str(root), sha256)
+
+
+def _spec(name: str, beside: str) -> ModuleSpec:
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError as error:
+        raise InputError(f"cannot be imported: {error}. {_where_sought(beside)}") from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - packages around the module run code of the user's own
+        raise InputError(f"cannot be imported: {short_trace(error, name)}") from None
+    if spec is None:
+        raise InputError(f"cannot be imported: there is no module '{name}'. {_where_sought(beside)}")
+    if not isinstance(spec.loader, SourceFileLoader):
+        raise InputError(f"cannot be imported: the module '{name}' is no Python source file (.py)")
+    return spec
+
+
+def _where_sought(beside: str) -> str:
+    return f"It is sought in sys.path (PYTHONPATH) and in {beside}"
+
+
+def _executed(spec: ModuleSpec, data: bytes) -> ModuleType:
+    assert isinstance(spec.loader, SourceFileLoader)
+    before = sys.modules.get(spec.name)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        exec(spec.loader.source_to_code(data, spec.loader.path), vars(module))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - code of the user's own may raise anything
+        sys.modules.pop(spec.name)
+        if before is not None:
+            sys.modules[spec.name] = before
+        raise InputError(f"cannot be imported: {short_trace(error, spec.loader.path)}") from None
+    return module
+
+
+def short_trace(error: BaseException, file: str) -> str:
+    """An exception on one line: what it is, and the last places it came through, from the user's file on."""
+    linecache.checkcache()
+    frames = traceback.extract_tb(error.__traceback__)
+    first = next((place for place, frame in enumerate(frames) if frame.filename == file), len(frames))
+    shown = frames[first:][-_MOST_FRAMES:]
+    places = [f"{Path(each.filename).name}:{each.lineno} in {each.name}: {each.line}" for each in shown]
+    said = " ".join(str(error).split())
+    return "; ".join([f"{type(error).__name__}: {said}" if said else type(error).__name__, *places])
