@@ -12,13 +12,13 @@ import linecache
 import sys
 import traceback
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
 from curate.errors import InputError
 
-_HASH = "__curate_sha256__"
+_EXECUTED = "__curate_executed__"
 _MOST_FRAMES = 3
 
 
@@ -40,49 +40,48 @@ class ImportedModule:
 
 
 def import_user_module(name: str, folder: str | None = None) -> ImportedModule:
-    """Find a module in sys.path, or else in a folder that is added to its end, and execute its source.
+    """Find a module in a folder or else in sys.path, and execute its source.
+
+    The folder is added to the end of sys.path for what the module imports: there it hides nothing that is installed.
 
     Args:
         name: of the module, with dots.
-        folder: where it may be beside sys.path; None: the current directory.
+        folder: where it is sought first; None: the current directory.
 
     Raises:
         InputError: there is no such module, it is no Python source, or it raises an exception.
     """
-    beside = folder or str(Path.cwd())
-    if beside not in sys.path:
-        # It stays there: a stage may import what lies beside it later. At the end it hides nothing that is installed.
-        sys.path.append(beside)
+    first = folder or str(Path.cwd())
+    if first not in sys.path:
+        sys.path.append(first)
     importlib.invalidate_caches()
-    spec = _spec(name, beside)
+    spec = _spec(name, first)
     assert isinstance(spec.loader, SourceFileLoader)
     file = Path(spec.loader.path)
     data = file.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
-    known = sys.modules.get(name)
-    module = known if known and vars(known).get(_HASH) == sha256 else _executed(spec, data)
-    vars(module)[_HASH] = sha256
+    module = sys.modules.get(name)
+    if module is None or vars(module).get(_EXECUTED) != (str(file), sha256):
+        module = _executed(spec, data)
+        vars(module)[_EXECUTED] = (str(file), sha256)
     is_package = spec.submodule_search_locations is not None
     root = file.parents[name.count(".") + is_package]
     return ImportedModule(module, file, str(root), sha256)
 
 
-def _spec(name: str, beside: str) -> ModuleSpec:
+def _spec(name: str, first: str) -> ModuleSpec:
     try:
-        spec = importlib.util.find_spec(name)
+        spec = PathFinder.find_spec(name, [first]) if "." not in name else None
+        spec = spec or importlib.util.find_spec(name)
     except ModuleNotFoundError as error:
-        raise InputError(f"cannot be imported: {error}. {_where_sought(beside)}") from None
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - packages around the module run code of the user's own
-        raise InputError(f"cannot be imported: {short_trace(error, name)}") from None
+        raise InputError(f"cannot be imported: {error}; sought in {first} and in sys.path (PYTHONPATH)") from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a package around the module is code of the user's own
+        raise InputError(f"cannot be imported: {short_trace(error)}") from None
     if spec is None:
-        raise InputError(f"cannot be imported: there is no module '{name}'. {_where_sought(beside)}")
+        raise InputError(f"cannot be imported: there is no module '{name}' in {first} or in sys.path (PYTHONPATH)")
     if not isinstance(spec.loader, SourceFileLoader):
-        raise InputError(f"cannot be imported: the module '{name}' is no Python source file (.py)")
+        raise InputError(f"cannot be imported: '{name}' is no Python source file (.py)")
     return spec
-
-
-def _where_sought(beside: str) -> str:
-    return f"It is sought in sys.path (PYTHONPATH) and in {beside}"
 
 
 def _executed(spec: ModuleSpec, data: bytes) -> ModuleType:
@@ -100,11 +99,11 @@ def _executed(spec: ModuleSpec, data: bytes) -> ModuleType:
     return module
 
 
-def short_trace(error: BaseException, file: str) -> str:
-    """An exception on one line: what it is, and the last places it came through, from the user's file on."""
+def short_trace(error: BaseException, file: str | None = None) -> str:
+    """An exception on one line: what it is, and the last places it came through, from this file of the user's on."""
     linecache.checkcache()
     frames = traceback.extract_tb(error.__traceback__)
-    first = next((place for place, frame in enumerate(frames) if frame.filename == file), len(frames))
+    first = next((place for place, frame in enumerate(frames) if frame.filename == file), 0)
     shown = frames[first:][-_MOST_FRAMES:]
     places = [f"{Path(each.filename).name}:{each.lineno} in {each.name}: {each.line}" for each in shown]
     said = " ".join(str(error).split())

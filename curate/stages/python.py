@@ -118,9 +118,7 @@ def load_stage(stage: str, options: Mapping[str, Any], folder: str | None = None
         needs_pictures=_needs_pictures(made),
     )
     if not loaded.requires and not loaded.needs_pictures:
-        raise InputError(
-            "requires nothing, so it cannot tell one pair from another; name columns, or ask for pictures"
-        )
+        raise InputError("requires nothing: name columns, or set needs_pictures = True")
     return loaded
 
 
