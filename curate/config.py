@@ -28,6 +28,9 @@ YamlPath = tuple[str | int, ...]
 _STRATA: YamlPath = ("stages", "noise", "mixture", "by")
 
 
+MAX_IMAGE_PIXELS = 200_000_000
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -60,7 +63,7 @@ class InputConfig(_Model):
         None, description="jsonl, csv: folder that relative image paths start from; default: the table's own folder."
     )
     max_image_pixels: int = Field(
-        200_000_000, ge=1, description="Images with more pixels are not decoded (status image_too_large)."
+        MAX_IMAGE_PIXELS, ge=1, description="Images with more pixels are not decoded (status image_too_large)."
     )
     keep: list[str] = Field(
         default_factory=list,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -67,18 +67,10 @@ def interruptible(kept: str = "what is finished is kept; run the same command ag
         raise typer.Exit(130) from None
 
 
-@contextmanager
-def open_runner(name: str, workers: int | None) -> Iterator[Runner]:
-    from curate.execution import LocalRunner, RayRunner
+def open_runner(name: str, workers: int | None) -> AbstractContextManager[Runner]:
+    from curate import execution
 
-    if name == "local":
-        yield LocalRunner(workers)
-        return
-    ray_runner = RayRunner(workers)
-    try:
-        yield ray_runner
-    finally:
-        ray_runner.close()
+    return execution.open_runner(name, workers)
 
 
 @contextmanager

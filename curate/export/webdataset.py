@@ -12,15 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.corpora.tar_writer import write_bytes, write_tar
-from curate.errors import CurateError
 from curate.export.selection import Selection, chosen_columns, selected_parts
-from curate.manifest import read_parts
+from curate.pairs import pairs_with_images
 from curate.schema import Status
 from curate.sources.base import Source
 from curate.store import RunStore
 
 SIZES_FILE = "sizes.json"
-_ROWS_AT_ONCE = 64
 _BYTES_COLUMN = "caption_bytes"
 _KINDS = (
     (b"\xff\xd8\xff", "jpg"),
@@ -91,25 +89,15 @@ def extension(image: bytes) -> str:
 
 def _pairs(store: RunStore, source: Source, selection: Selection) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """(bytes of the picture, annotations), in input order."""
-    shards = {shard.name: shard for shard in source.list_shards()}
-    parts = read_parts(store)
-    for number, table in selected_parts(store, selection):
-        usable = table.filter(pc.equal(table.column("status"), Status.OK.value))
-        if not usable.num_rows:
-            continue
-        part = parts[number]
-        if part.shard not in shards:
-            raise CurateError(f"{part.shard}: the input does not have this file any more, so its pictures are gone")
-        records = _records(usable, selection.columns)
-        for batch in source.read(shards[part.shard], part, _ROWS_AT_ONCE):
-            for row_id, image in zip(batch.column("row_id").to_pylist(), batch.column("image"), strict=True):
-                if row_id in records:
-                    yield image.as_py(), records[row_id]
+    chosen = ((number, _usable(table, selection.columns)) for number, table in selected_parts(store, selection))
+    for image, record in pairs_with_images(store, source, chosen):
+        assert image is not None, "a usable pair has a picture"
+        yield image, record
 
 
-def _records(table: pa.Table, columns: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    ids = table.column("row_id").to_pylist()
+def _usable(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+    """Pairs with picture and caption, and what their records hold."""
+    usable = table.filter(pc.equal(table.column("status"), Status.OK.value))
     wanted = None if columns is None else list(dict.fromkeys(["key", "row_id", "caption", *columns]))
-    kept = chosen_columns(table, wanted)
-    kept = kept.drop_columns([_BYTES_COLUMN]) if _BYTES_COLUMN in kept.column_names else kept
-    return dict(zip(ids, kept.to_pylist(), strict=True))
+    kept = chosen_columns(usable, wanted)
+    return kept.drop_columns([_BYTES_COLUMN]) if _BYTES_COLUMN in kept.column_names else kept

@@ -92,7 +92,7 @@ def test_columns_come_from_the_last_step_that_makes_them(here):
         ("    requires", "    version = 'one'\n    requires", "version must be an integer, but is 'one'"),
         ("    requires", "    needs_pictures = 1\n    requires", "needs_pictures must be True or False, but is 1"),
         ("def __call__", "def call", "'Words' in {here}/stages_wrong.py has no __call__(self, batch)"),
-        ("class Words(curate.Stage)", "class Words", "'Words' in {here}/stages_wrong.py is no stage: write `class Wo"),
+        ("class Words(curate.Stage)", "class Words", "'Words' in {here}/stages_wrong.py is no stage"),
         ("class Words", "class Wrods", "stages_wrong.py has no 'Words'"),
         ("import curate", "import curate, no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("import curate", "import curate; 1 / 0", "ZeroDivisionError: division by zero; stages_wrong.py:3 in <mod"),
