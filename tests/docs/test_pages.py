@@ -19,6 +19,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_python(folder, curate, capsys):
     (shown,) = [each.text for each in snippets("python.md") if each.language == "text" and "unknown key" in each.text]
     names = run_page("python.md", curate)
@@ -29,6 +30,7 @@ def test_python(folder, curate, capsys):
     assert names["table"].num_rows == 160
 
 
+@pytest.mark.slow
 def test_write_a_stage(folder, curate):
     names = run_page("write-a-stage.md", curate)
     table = names["run"].to_pandas()
@@ -43,9 +45,8 @@ def test_write_a_stage(folder, curate):
 def test_the_error_that_the_page_shows_is_the_one_that_comes(folder, curate):
     (shown,) = [each.text for each in snippets("write-a-stage.md") if "requires 'concepts'" in each.text]
     files = {each.title: each.text for each in snippets("write-a-stage.md") if each.title}
-    (folder / "my_stages.py").write_text(
-        files["my_stages.py"].replace("needs_pictures", 'requires = ("concepts",)\n    needs_pictures')
-    )
+    asking = files["my_stages.py"].replace("needs_pictures", 'requires = ("concepts",)\n    needs_pictures')
+    (folder / "my_stages.py").write_text(asking)
     (folder / "pipeline.yaml").write_text(files["pipeline.yaml"])
     code, _, err = curate("plan", "pipeline.yaml")
     assert code == 2
