@@ -58,7 +58,10 @@ def import_user_module(name: str, folder: str | None = None) -> ImportedModule:
     spec = _spec(name, first)
     assert isinstance(spec.loader, SourceFileLoader)
     file = Path(spec.loader.path)
-    data = file.read_bytes()
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot be imported: {error}") from None
     sha256 = hashlib.sha256(data).hexdigest()
     module = sys.modules.get(name)
     if module is None or vars(module).get(_EXECUTED) != (str(file), sha256):
@@ -70,6 +73,8 @@ def import_user_module(name: str, folder: str | None = None) -> ImportedModule:
 
 
 def _spec(name: str, first: str) -> ModuleSpec:
+    # What was imported before under this name may be gone, or from another directory.
+    known = sys.modules.pop(name, None)
     try:
         spec = PathFinder.find_spec(name, [first]) if "." not in name else None
         spec = spec or importlib.util.find_spec(name)
@@ -77,6 +82,9 @@ def _spec(name: str, first: str) -> ModuleSpec:
         raise InputError(f"cannot be imported: {error}; sought in {first} and in sys.path (PYTHONPATH)") from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a package around the module is code of the user's own
         raise InputError(f"cannot be imported: {short_trace(error)}") from None
+    finally:
+        if known is not None:
+            sys.modules[name] = known
     if spec is None:
         raise InputError(f"cannot be imported: there is no module '{name}' in {first} or in sys.path (PYTHONPATH)")
     if not isinstance(spec.loader, SourceFileLoader):

@@ -1,6 +1,7 @@
 """Stages of the user's own in a run: their columns, what runs again when, and what is said when they go wrong."""
 
 import json
+import pickle
 import sys
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 
 from curate.errors import CurateError
 from curate.execution import LocalRunner
+from curate.plan import make_plan
 from curate.store import METADATA_KEY
 from tests.conftest import Pipeline, worked_on
 from tests.corpus import write_shard
@@ -272,3 +274,31 @@ def test_reading_a_run_imports_nothing(run, here):
     assert remembered_config(store).stages.python[0].stage == "gone:Lengths"
     assert not (here / "imported").exists()
     assert pa.types.is_int32(store.read_table("annotations/part-00000000.parquet").schema.field("words").type)
+
+
+def test_a_worker_finds_the_module_from_any_directory_and_refuses_another_source(run, here, tmp_path, monkeypatch):
+    module = here / "carried.py"
+    module.write_text(LENGTHS)
+    plan = make_plan(with_python(run, "carried:Lengths").config(), LocalRunner(1).index)
+    (step,) = [step for step in plan.steps if step.name == "python-Lengths"]
+    carried = pickle.loads(pickle.dumps(step.work))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder != str(here)])
+    carried.prepare()
+    (task, *_) = plan.tasks(step)
+    assert carried.body(task, carried.head(task)).column_names == ["words", "long"]
+    module.write_text(LENGTHS + "\n")
+    with pytest.raises(CurateError, match=r"carried\.py is not the source that this run was planned with"):
+        pickle.loads(pickle.dumps(step.work)).prepare()
+    module.unlink()
+    with pytest.raises(CurateError, match="Every worker needs the module"):
+        pickle.loads(pickle.dumps(step.work)).prepare()
+
+
+def test_what_goes_wrong_while_a_stage_loads_is_told(run, here, curate):
+    (here / "loads.py").write_text(LENGTHS + "\n    def prepare(self):\n        open('no such weights')\n")
+    code, _, err = curate("run", with_python(run, "loads:Doubled", "loads:Doubled").file())
+    assert code == 2
+    code, _, err = curate("run", with_python(run, "loads:Lengths", "loads:Doubled").file())
+    assert code == 1
+    assert "Doubled.prepare raised FileNotFoundError: " in err
