@@ -26,8 +26,6 @@ from curate.where import parse_where
 
 YamlPath = tuple[str | int, ...]
 _STRATA: YamlPath = ("stages", "noise", "mixture", "by")
-
-
 MAX_IMAGE_PIXELS = 200_000_000
 
 
@@ -465,11 +463,11 @@ def parse_config(text: str, name: str, overrides: Sequence[str] = ()) -> Pipelin
     return _without_mistakes(_read(text, name, overrides))
 
 
-def config_of(values: Mapping[str, Any], name: str, overrides: Sequence[str] = ()) -> PipelineConfig:
+def config_of(values: Mapping[str, Any], name: str) -> PipelineConfig:
     """Like `parse_config`, from the values that the file would hold; `name` stands where a line would."""
     lines: Lines = {}
     _collect_places(values, (), name, lines)
-    return _without_mistakes(_checked(dict(values), lines, name, overrides, []))
+    return _without_mistakes(_checked(dict(values), lines, name, (), []))
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> ReadConfig:

@@ -442,17 +442,20 @@ class PythonWork:
 
     def head(self, task: PartTask) -> pa.Table:
         """The columns that the stage requires, and `status` if it needs pictures."""
-        pictures = [] if self.source is None else [("embed", ("status",))]
-        return RunStore(self.run).read_columns(task.number, [*self.columns, *pictures])
+        columns = {step: list(names) for step, names in self.columns}
+        if self.source is not None and "status" not in columns.setdefault("embed", []):
+            columns["embed"].append("status")
+        return RunStore(self.run).read_columns(task.number, list(columns.items()))
 
     def body(self, task: PartTask, table: pa.Table) -> pa.Table:
         """The columns of the stage. Bytes of pictures are in memory a batch at a time, and cross no object store."""
         stage = self._stage
         assert stage is not None, "prepare() comes first"
         try:
-            return pa.concat_tables([call_stage(stage, batch) for batch in self._batches(task, table)])
+            made = [call_stage(stage, batch) for batch in self._batches(task, table)]
         except CurateError as error:
             raise CurateError(f"{task.shard.name}: {error}") from error
+        return pa.concat_tables(made).combine_chunks()
 
     def _batches(self, task: PartTask, table: pa.Table) -> Iterator[pa.Table]:
         """The part as the stage takes it."""

@@ -51,7 +51,7 @@ import curate
 
 class Brightness(curate.Stage):
     needs_pictures = True
-    requires = ("width",)
+    requires = ("width", "status")
     provides = pa.schema([pa.field("brightness", pa.float32()), pa.field("bytes_seen", pa.int64())])
 
     def __call__(self, batch):

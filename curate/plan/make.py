@@ -57,7 +57,7 @@ class Plan:
     change: ManifestChange
     steps: tuple[Step, ...]
     index: DoneIndex
-    imported: tuple[str, ...] = ()
+    imported: tuple[str, ...]
 
     def tasks(self, step: RowStep) -> list[PartTask]:
         """The parts of a step that are still to do."""
