@@ -14,27 +14,16 @@ from threadpoolctl import threadpool_limits
 
 from curate.config import MAX_IMAGE_PIXELS, PipelineConfig, config_of, load_config
 from curate.errors import InputError
-from curate.execution import PartReport, Progress, StepReport, execute, open_runner
+from curate.execution import execute, open_runner
+from curate.monitor import Monitor
 from curate.opened_run import Run
 from curate.plan import make_plan, output_url
+from curate.progress import Progress
 from curate.stages.decode import decode_upright
 from curate.state import lock_run, remember_config, remembered_config, save_timings
 from curate.store import RunStore
 
 Pipeline: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | PipelineConfig
-
-
-class _Silent:
-    """Hears how a run goes on and says nothing."""
-
-    def step_started(self, name: str, rows: int, rows_done: int) -> None:
-        """See Progress."""
-
-    def part_done(self, name: str, report: PartReport) -> None:
-        """See Progress."""
-
-    def step_done(self, report: StepReport) -> None:
-        """See Progress."""
 
 
 def run(
@@ -57,7 +46,7 @@ def run(
         fits_from: a finished run whose models are used as they are; nothing is fitted again.
         runner: threads of this process, or a Ray cluster (RAY_ADDRESS; a local one without).
         workers: most that work at once; None: all cores.
-        progress: hears how the run goes on.
+        progress: hears how the run goes on, such as a `curate.monitor.Monitor`.
 
     Returns:
         The finished run, opened.
@@ -75,7 +64,7 @@ def run(
     with lock_run(store), open_runner(runner, workers) as chosen, _quiet_pictures(), threadpool_limits(1):
         plan = make_plan(config, chosen.index, limit, None if fits_from is None else os.fspath(fits_from))
         remember_config(store, config)
-        reports = execute(plan, chosen, progress or _Silent())
+        reports = execute(plan, chosen, progress or Monitor())
         save_timings(RunStore(config.output), reports)
     return Run(store, remembered_config(store))
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -34,6 +33,7 @@ from curate.plan import (
     ConceptsFitWork,
     DuplicatesStep,
     FitStep,
+    FitWork,
     NoiseFitWork,
     Plan,
     RefineFitWork,
@@ -42,6 +42,7 @@ from curate.plan import (
     encoder_options,
     scoring_identity,
 )
+from curate.progress import PartReport, Progress, StepReport, StepStart
 from curate.sampling import draw_caption_sample, draw_concept_sample, draw_sample
 from curate.sources.base import Shard, ShardIndex, Source
 from curate.steps import (
@@ -67,51 +68,6 @@ TRAIN_RETRIES = 3
 _TRAIN_ERROR = "_state/training-error.json"
 
 
-@dataclass(frozen=True)
-class PartReport:
-    """One part is done.
-
-    Attributes:
-        number: the part.
-        rows: its pairs.
-        head_seconds, body_seconds: time a worker spent on reading and CPU stages, and on the model and writing.
-        error: what went wrong, for a person; None if the file is there.
-    """
-
-    number: int
-    rows: int
-    head_seconds: float = 0.0
-    body_seconds: float = 0.0
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """One step is done: wall-clock seconds, pairs worked on and workers' seconds by kind of work."""
-
-    name: str
-    seconds: float
-    rows: int
-    head_seconds: float = 0.0
-    body_seconds: float = 0.0
-
-
-class Progress(Protocol):
-    """Hears how a run goes on. The terminal shows it; a test may count."""
-
-    def step_started(self, name: str, rows: int, rows_done: int) -> None:
-        """A step begins: pairs in all, pairs whose files are there already."""
-        ...
-
-    def part_done(self, name: str, report: PartReport) -> None:
-        """A part of the step is done."""
-        ...
-
-    def step_done(self, report: StepReport) -> None:
-        """The step is complete."""
-        ...
-
-
 class Runner(Protocol):
     """Where work is carried out."""
 
@@ -119,8 +75,24 @@ class Runner(Protocol):
         """Index shards, in any order."""
         ...
 
+    def workers_for(self, device: str, tasks: int) -> int:
+        """Most models at work at once on so many tasks on this device (cpu or cuda).
+
+        Raises:
+            InputError: the cluster can never schedule one.
+        """
+        ...
+
     def run(self, work: PartWork, tasks: Sequence[PartTask], store: RunStore) -> Iterator[PartReport]:
         """Carry out a step's tasks, in any order. One that fails with a CurateError yields a report with its error."""
+        ...
+
+    def trainers_for(self, work: TrainWork) -> int:
+        """Workers that share a training.
+
+        Raises:
+            InputError: the cluster can never schedule one.
+        """
         ...
 
     def train(self, work: TrainWork) -> None:
@@ -150,10 +122,36 @@ def execute(plan: Plan, runner: Runner, progress: Progress) -> list[StepReport]:
     return reports
 
 
+def about_step(plan: Plan, step: FitStep | TrainStep | DuplicatesStep) -> str:
+    """What a step does and how, in a few words for a person."""
+    if isinstance(step, DuplicatesStep):
+        return "all pictures are compared"
+    if isinstance(step, TrainStep):
+        how = step.work.how
+        trained = "LoRA of the towers" if how.trainable == "lora" else "the towers"
+        return (
+            f"{trained}, loss {how.loss}, {how.epochs} epochs, on pairs with noise_prob < {step.work.trusted_below:g}"
+        )
+    if step.taken_from is not None:
+        return f"taken from {step.taken_from}"
+    return f"at most {min(plan.manifest.rows, step.fit_rows):,} pairs, {_about_fit(step.work)}"
+
+
+def _about_fit(work: FitWork) -> str:
+    if isinstance(work, NoiseFitWork):
+        return f"{work.options.folds} folds, {work.options.rounds} rounds"
+    if isinstance(work, RefineFitWork):
+        heads = work.options.heads
+        return f"{work.options.rounds} rounds, loss {heads.loss}, {heads.epochs} epochs each"
+    if isinstance(work, ConceptsFitWork):
+        return "names from captions" if work.vocabulary is None else f"{len(work.vocabulary):,} names given"
+    return f"decoder {work.decoder}"
+
+
 def _whole_corpus(plan: Plan, step: FitStep | DuplicatesStep, progress: Progress) -> StepReport:
     """A step that is done in one go, here: its time counts as a step's."""
     name = f"{step.name} fit" if isinstance(step, FitStep) else step.name
-    progress.step_started(name, 0, 0)
+    progress.step_started(StepStart(name, about_step(plan, step)))
     started = time.monotonic()
     if isinstance(step, DuplicatesStep):
         rows = mark_corpus(plan, step)
@@ -168,7 +166,7 @@ def _whole_corpus(plan: Plan, step: FitStep | DuplicatesStep, progress: Progress
 
 def _train(plan: Plan, step: TrainStep, runner: Runner, progress: Progress) -> StepReport:
     """Train the towers of a round, unless labels have settled or nearly nobody is trusted."""
-    progress.step_started(step.name, 0, 0)
+    progress.step_started(StepStart(step.name, about_step(plan, step), workers=runner.trainers_for(step.work)))
     started = time.monotonic()
     diagnostics = _why_settled(plan, step)
     files = []
@@ -227,7 +225,16 @@ def _clean_up(plan: Plan) -> None:
 def _run_step(plan: Plan, step: RowStep, runner: Runner, progress: Progress) -> StepReport:
     tasks = plan.tasks(step)
     rows = sum(task.part.rows for task in tasks)
-    progress.step_started(step.name, plan.manifest.rows, plan.manifest.rows - rows)
+    parts = len(step.fingerprints)
+    start = StepStart(
+        step.name,
+        rows=plan.manifest.rows,
+        rows_done=plan.manifest.rows - rows,
+        parts=parts,
+        parts_done=parts - len(tasks),
+        workers=runner.workers_for(step.work.device, len(tasks)) if tasks else 0,
+    )
+    progress.step_started(start)
     started = time.monotonic()
     failed: list[PartReport] = []
     head = body = 0.0
@@ -376,6 +383,10 @@ class LocalRunner:
         with ThreadPoolExecutor(self.workers) as pool:
             yield from zip(shards, pool.map(source.index, shards), strict=True)
 
+    def workers_for(self, device: str, tasks: int) -> int:
+        """See Runner."""
+        return 1 if device == "cuda" else min(self.workers, tasks)
+
     def run(self, work: PartWork, tasks: Sequence[PartTask], store: RunStore) -> Iterator[PartReport]:
         """See Runner. On a GPU one body runs at a time while the other threads decode."""
         work.prepare()
@@ -384,9 +395,16 @@ class LocalRunner:
             futures = [pool.submit(_run_part, work, task, store, bodies) for task in tasks]
             try:
                 yield from _as_finished(futures)
+            except KeyboardInterrupt:
+                log.info("stopping; interrupt again to stop at once")
+                raise
             finally:
                 for future in futures:
                     future.cancel()
+
+    def trainers_for(self, work: TrainWork) -> int:
+        """See Runner: this process."""
+        return 1
 
     def train(self, work: TrainWork) -> None:
         """See Runner."""
@@ -408,10 +426,11 @@ def _run_part(work: PartWork, task: PartTask, store: RunStore, bodies: threading
         decoded = time.monotonic()
         with bodies:
             entered = time.monotonic()
-            finish_part(work, task, table, store)
+            statuses = finish_part(work, task, table, store)
     except CurateError as error:
         return PartReport(task.number, task.part.rows, error=str(error))
-    return PartReport(task.number, task.part.rows, decoded - started, time.monotonic() - entered)
+    seconds = decoded - started, time.monotonic() - entered
+    return PartReport(task.number, task.part.rows, *seconds, statuses=statuses)
 
 
 class RayRunner:
@@ -455,6 +474,10 @@ class RayRunner:
                 found = self._ray.get(finished)
             yield waiting.pop(finished), found
 
+    def workers_for(self, device: str, tasks: int) -> int:
+        """See Runner."""
+        return self.model_workers(device, tasks)[0]
+
     def run(self, work: PartWork, tasks: Sequence[PartTask], store: RunStore) -> Iterator[PartReport]:
         """See Runner.
 
@@ -490,15 +513,20 @@ class RayRunner:
         with _ray_failures(self._ray):
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for row in batch.to_pylist():
-                    yield PartReport(**row)
+                    yield PartReport(**{**row, "statuses": dict(row["statuses"])})
+
+    def trainers_for(self, work: TrainWork) -> int:
+        """See Runner. One for each GPU, or one on a CPU."""
+        device = work.spec.device
+        return self.model_workers(device, 1 if device == "cpu" else sys.maxsize)[0]
 
     def train(self, work: TrainWork) -> None:
-        """See Runner. Ray Train: one worker for each GPU, or one on a CPU, whose weights are the local runner's.
+        """See Runner. Ray Train; on a CPU its one worker's weights are the local runner's.
 
         Raises:
             InputError: the cluster has no GPU and the towers are planned for one.
         """
-        workers, _ = self.model_workers(work.spec.device, self._most_trainers(work.spec.device))
+        workers = self.trainers_for(work)
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
@@ -516,10 +544,6 @@ class RayRunner:
             error = store.read_json(_TRAIN_ERROR)
         if error is not None:
             raise CurateError(error)
-
-    @staticmethod
-    def _most_trainers(device: str) -> int:
-        return 1 if device == "cpu" else sys.maxsize
 
     def _cpus(self) -> int:
         return int(self._ray.cluster_resources().get("CPU", 0))
@@ -626,7 +650,8 @@ def _quiet_ray(address: str | None, workers: int | None) -> tuple[Any, bool]:
         cpus = None if address else max(2, (workers or 0) + 1, os.cpu_count() or 1)
         try:
             ray.init(
-                address=address,
+                # Without an address Ray would join whatever cluster somebody else runs on this machine.
+                address=address or "local",
                 num_cpus=cpus,
                 include_dashboard=None if address else False,
                 log_to_driver=False,
@@ -720,10 +745,11 @@ class _Body(_Worker):
     def __call__(self, batch: pa.Table) -> pa.Table:
         task = self._tasks[batch.column("task")[0].as_py()]
         error = batch.column("error")[0].as_py() or self._refusal
-        started = time.monotonic()
+        started, statuses = time.monotonic(), dict[str, int]()
         if error is None:
             try:
-                finish_part(self._work, task, _from_ipc(batch.column("payload")[0].as_buffer()), self._store)
+                payload = _from_ipc(batch.column("payload")[0].as_buffer())
+                statuses = finish_part(self._work, task, payload, self._store)
             except CurateError as failure:
                 error = str(failure)
         return pa.table(
@@ -733,6 +759,7 @@ class _Body(_Worker):
                 "head_seconds": batch.column("head_seconds"),
                 "body_seconds": pa.array([time.monotonic() - started], pa.float64()),
                 "error": pa.array([error], pa.string()),
+                "statuses": pa.array([list(statuses.items())], pa.map_(pa.string(), pa.int64())),
             }
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ from curate.noise.fit import MOST_COPIES, NoiseSample
 from curate.noise.model import copy_numbers, identities
 from curate.schema import Status
 from curate.store import RunStore, StepColumns
+
+log = logging.getLogger(__name__)
 
 _IDENTITY = ["row_id", "image_sha256", "caption", "status"]
 _EMBEDDINGS = ["image_embedding", "text_embedding"]
@@ -110,6 +113,7 @@ def _draw(
     columns: Sequence[StepColumns],
 ) -> pa.Table:
     """Columns of the embed step, and of steps behind it, of the sample's pairs."""
+    log.info("drawing pairs from %d parts", len(parts))
     chosen = _choose(store, parts, most_rows, seed)
     tables = []
     for number in parts:

@@ -1,20 +1,27 @@
-"""What a run remembers of this machine under `_state/`: a lock, and how fast each step was."""
+"""What a run remembers of this machine under `_state/`: a lock, its figures, and how fast each step was."""
 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from curate.config import PipelineConfig
 from curate.errors import InputError
-from curate.execution import StepReport
+from curate.events import Event, RunFigures
+from curate.json_logs import time_text, utc_now
 from curate.plan import FitStep, Plan, RowStep
+from curate.progress import StepReport
 from curate.store import RunStore
 
 TIMINGS_FILE = "_state/timings.json"
 PIPELINE_FILE = "_state/pipeline.json"
+RUN_FILE = "_state/run.json"
+RUN_FILE_SECONDS = 10.0
+"""How often the figures are written while a step goes on."""
 
 
 @contextmanager
@@ -61,6 +68,33 @@ def estimate_seconds(plan: Plan) -> dict[str, float]:
         if timed in per_row:
             seconds[timed] = per_row[timed] * rows
     return seconds
+
+
+class RunFile:
+    """Keeps the figures of a run in its `_state/run.json`. Hears a `Monitor`, best through `EveryFew`.
+
+    The file holds `RunFigures` as JSON with `started` and `updated` (UTC). `last_worked` has for each step the figures
+    of the last run that worked on any of its pairs, this one or an earlier one, with that run's `run_started`.
+    """
+
+    def __init__(self, store: RunStore, now: Callable[[], datetime] = utc_now) -> None:
+        self._store, self._now = store, now
+        self._started = time_text(now())
+        self._last_worked: dict[str, Any] = (store.read_json(RUN_FILE) or {}).get("last_worked", {})
+
+    def __call__(self, event: Event, figures: RunFigures) -> None:
+        """See Listener.
+
+        Raises:
+            CurateError: the run directory cannot be written.
+        """
+        updated = time_text(self._now())
+        worked = {
+            step.step: {**step.to_json(), "run_started": self._started} for step in figures.steps if step.rows_worked
+        }
+        self._last_worked = {**self._last_worked, **worked}
+        held = {**figures.to_json(), "started": self._started, "updated": updated, "last_worked": self._last_worked}
+        self._store.write_json(RUN_FILE, held)
 
 
 def remember_config(store: RunStore, config: PipelineConfig) -> None:

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ARTIFACT_FILE = "artifact.json"
+INPUT_STEP = "embed"
+"""The step that reads the input; statuses come from it."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,22 @@ class PartWork(Protocol):
         ...
 
 
-def finish_part(work: PartWork, task: PartTask, table: pa.Table, store: RunStore) -> None:
-    """Run the body on a part's table and leave its column file."""
+def finish_part(work: PartWork, task: PartTask, table: pa.Table, store: RunStore) -> dict[str, int]:
+    """Run the body on a part's table and leave its column file.
+
+    Returns:
+        Pairs by status where the step reads the input, which is where a status comes from; else nothing.
+    """
     columns = work.body(task, table)
     if columns.num_rows != task.part.rows:
         raise CurateError(f"{task.step}: part {task.number} has {task.part.rows} rows but {columns.num_rows} came out")
     store.write_table(part_file(task.step, task.number), columns, task.facts)
+    return _statuses(columns) if task.step == INPUT_STEP else {}
+
+
+def _statuses(columns: pa.Table) -> dict[str, int]:
+    counted = pc.value_counts(columns.column("status"))
+    return {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
 
 
 @dataclass

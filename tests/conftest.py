@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,14 +22,17 @@ class SilentProgress:
     """Remembers what it hears."""
 
     def __init__(self):
+        self.started = []
         self.parts = []
         self.steps = []
+        self.statuses = Counter()
 
-    def step_started(self, name, rows, rows_done):
-        """Nothing to show."""
+    def step_started(self, start):
+        self.started.append(start)
 
     def part_done(self, name, report):
         self.parts.append((name, report.number))
+        self.statuses.update(report.statuses)
 
     def step_done(self, report):
         self.steps.append(report)

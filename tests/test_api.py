@@ -48,7 +48,7 @@ def test_a_second_run_does_nothing(raw):
     class Counts:
         parts = 0
 
-        def step_started(self, name, rows, rows_done):
+        def step_started(self, start):
             """Nothing to do."""
 
         def part_done(self, name, report):

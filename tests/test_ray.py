@@ -28,6 +28,8 @@ def test_ray_gives_the_same_bytes_as_local(finished, ray_runner, tmp_path):
     other.raw["input"] = finished.raw["input"]
     heard = other.run(runner=ray_runner)
     assert sorted(number for name, number in heard.parts if name == "embed") == list(range(8))
+    assert heard.statuses == {"ok": 160}
+    assert next(start.workers for start in heard.started if start.name == "embed") == 2
     assert other.contents() == finished.contents()
 
 

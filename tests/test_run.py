@@ -264,3 +264,23 @@ def test_a_run_on_an_object_store_has_the_same_bytes(finished, tmp_path):
     store = fsspec.filesystem("memory")
     for name, data in finished.contents().items():
         assert store.cat_file(f"/{tmp_path.name}/run/{name}") == data, name
+
+
+def test_a_run_tells_of_every_step_and_counts_pairs_by_status(pipeline, tmp_path):
+    pairs = make_pairs(130)
+    members = [
+        (f"{n:03}.{ext}", data) for n, (i, c) in enumerate(pairs) for ext, data in (("png", i), ("txt", c.encode()))
+    ]
+    members[0] = ("000.png", b"no picture")
+    write_shard(tmp_path / "mine" / "0.tar", members)
+    pipeline.raw["input"]["path"] = str(tmp_path / "mine" / "*.tar")
+    heard = pipeline.run()
+    assert heard.statuses == {"ok": 129, "corrupt_image": 1}
+    told = {start.name: start for start in heard.started}
+    assert [*told] == ["embed", "noise fit", "noise", "duplicates", "annotations"]
+    embed = told["embed"]
+    assert (embed.rows, embed.rows_done, embed.parts, embed.parts_done, embed.workers) == (130, 0, 6, 0, 2)
+    assert told["noise fit"].about == "at most 130 pairs, 3 folds, 1 rounds"
+    (pipeline.output / "embed" / "part-00000005.parquet").unlink()
+    again = pipeline.run().started[0]
+    assert (again.rows, again.rows_done, again.parts, again.parts_done, again.workers) == (130, 125, 6, 5, 1)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import time
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from curate import __version__
 from curate.cli.shared import (
+    KEPT,
     FitsFrom,
     JsonFile,
     Limit,
@@ -19,7 +28,7 @@ from curate.cli.shared import (
     RunnerName,
     Workers,
     duration,
-    interruptible,
+    err,
     open_runner,
     out,
     print_imports,
@@ -27,12 +36,50 @@ from curate.cli.shared import (
     write_json,
 )
 from curate.cli.show import print_summary
+from curate.errors import CurateError, InputError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
+    from curate.events import InputRead, RunFinished
     from curate.execution import Runner
+    from curate.monitor import Monitor
+    from curate.next_steps import NextStep
     from curate.plan import Plan
+    from curate.summary import Summary
 
 NOT_MEASURED = "not measured yet"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _Stop:
+    """Ctrl-C, or SIGTERM, which a cluster sends before it takes the machine away: both end a run alike.
+
+    The first waits for the parts in hand, the next does not.
+    """
+
+    def __init__(self) -> None:
+        self.code, self.at_once, self.told = 128 + signal.SIGINT, False, False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.code, self.at_once, self.told = 128 + number, self.told, True
+        raise KeyboardInterrupt
+
+    def listen(self) -> None:
+        """Hear both signals."""
+        for number in _SIGNALS:
+            signal.signal(number, self)
+
+    def exit(self) -> NoReturn:
+        """End the process with the signal's code."""
+        for number in _SIGNALS:
+            # It ends already: one more would only interrupt the ending.
+            signal.signal(number, signal.SIG_IGN)
+        if self.at_once:
+            # Threads would be waited for; what they write is whole or absent.
+            sys.stdout.flush()
+            os._exit(self.code)
+        raise typer.Exit(self.code) from None
 
 
 def run(
@@ -43,33 +90,145 @@ def run(
     fits_from: FitsFrom = None,
     overrides: Overrides = None,
     json_file: JsonFile = None,
+    json_logs: Annotated[
+        bool, typer.Option("--json-logs", help="Write events to stdout, one JSON object a line, and nothing else.")
+    ] = False,
+    metrics_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.prom", help="Keep Prometheus metrics in a textfile."),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Serve Prometheus metrics on this port; 0: on one that is free."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Annotate a corpus. Run it again to go on after an interruption: what is done is not done twice."""
     from curate.config import load_config
+    from curate.events import RunStarted
     from curate.execution import execute
+    from curate.monitor import EveryFew, Monitor
+    from curate.next_steps import next_steps
     from curate.plan import make_plan, output_url
-    from curate.state import lock_run, remember_config, save_timings
+    from curate.state import RUN_FILE_SECONDS, RunFile, estimate_seconds, lock_run, remember_config, save_timings
     from curate.store import RunStore
     from curate.summary import summarize
 
-    started = time.monotonic()
-    config = load_config(pipeline, overrides or [])
-    console = Console(highlight=False, quiet=quiet)
-    with interruptible(), lock_run(RunStore(output_url(config, limit))), open_runner(runner, workers) as chosen:
-        with console.status("reading the input"):
-            plan = make_plan(config, chosen.index, limit, fits_from)
-        remember_config(plan.store, config)
-        _tell_changes(console, plan)
-        with show_progress(console) as heard:
-            reports = execute(plan, chosen, heard)
+    console, monitor = Console(highlight=False, quiet=quiet or json_logs), Monitor()
+    with ExitStack() as held, _last_word(monitor, json_logs) as stop:
+        metrics = _listening(held, monitor, json_logs, metrics_file, metrics_port)
+        config = load_config(pipeline, overrides or [])
+        store = RunStore(output_url(config, limit))
+        # Held until the last word is in the run's own file.
+        held.enter_context(lock_run(store))
+        monitor.add(EveryFew(RUN_FILE_SECONDS, RunFile(store)))
+        with show_progress(console, monitor):
+            monitor.run_started(RunStarted(store.url, str(pipeline), runner, __version__, limit, fits_from, metrics))
+            with open_runner(runner, workers) as chosen:
+                # Ray takes SIGTERM for itself.
+                stop.listen()
+                plan = make_plan(config, chosen.index, limit, fits_from)
+                remember_config(store, config)
+                monitor.input_read(_input_of(plan))
+                monitor.expect(estimate_seconds(plan))
+                reports = execute(plan, chosen, monitor)
             save_timings(RunStore(config.output), reports)
-    summary = summarize(plan.store)
-    seconds = time.monotonic() - started
-    print_summary(console, summary, plan.store.url, reports, seconds)
+        summary = summarize(store)
+        seconds = monitor.figures.seconds
+        whole = None if limit is None else _whole_run(pipeline, runner, workers, fits_from, overrides or [])
+        following = next_steps(summary, store.url, whole)
+        monitor.finished(_finish(summary, following))
+    print_summary(console, summary, store.url, reports, seconds, following)
     if json_file is not None:
         steps = [asdict(report) for report in reports]
-        write_json(json_file, {"run": plan.store.url, "seconds": seconds, "steps": steps, **summary.to_json()})
+        write_json(json_file, {"run": store.url, "seconds": seconds, "steps": steps, **summary.to_json()})
+
+
+def _whole_run(
+    pipeline: Path, runner: str, workers: int | None, fits_from: str | None, overrides: Sequence[str]
+) -> str:
+    """The command of a trial without its limit."""
+    chosen = {
+        "--runner": None if runner == "local" else runner,
+        "--workers": None if workers is None else str(workers),
+        "--fits-from": fits_from,
+    }
+    options = [word for name, value in chosen.items() if value is not None for word in (name, value)]
+    return shlex.join(["curate", "run", str(pipeline), *options, *(f"--set={each}" for each in overrides)])
+
+
+@contextmanager
+def _last_word(monitor: Monitor, json_logs: bool) -> Iterator[_Stop]:
+    """However a run ends, its listeners hear of it. Where events are logged nothing else is printed."""
+    stop, before = _Stop(), {number: signal.getsignal(number) for number in _SIGNALS}
+    stop.listen()
+    try:
+        yield stop
+    except KeyboardInterrupt:
+        monitor.interrupted(stop.code)
+        if not json_logs:
+            err.print(f"\ninterrupted: {KEPT}", markup=False, soft_wrap=True)
+        stop.exit()
+    except (CurateError, OSError) as error:
+        code = 2 if isinstance(error, InputError) else 1
+        monitor.failed(str(error), code)
+        if not json_logs:
+            raise
+        raise typer.Exit(code) from None
+    except Exception as bug:
+        monitor.failed(f"{type(bug).__name__}: {bug}", 1)
+        raise
+    finally:
+        if not stop.told:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _listening(
+    held: ExitStack, monitor: Monitor, json_logs: bool, metrics_file: Path | None, metrics_port: int | None
+) -> str | None:
+    """Let those hear the monitor that were asked for; the address of the metrics, if they are served.
+
+    Raises:
+        InputError: the file cannot be written or the port cannot be had.
+    """
+    from curate.json_logs import PROGRESS_SECONDS, JsonLogs
+    from curate.metrics import FILE_SECONDS, MetricsFile, serve_metrics
+    from curate.monitor import EveryFew
+
+    if json_logs:
+        monitor.add(EveryFew(PROGRESS_SECONDS, JsonLogs(sys.stdout)))
+    if metrics_file is not None:
+        monitor.add(EveryFew(FILE_SECONDS, MetricsFile(metrics_file)))
+    return None if metrics_port is None else held.enter_context(serve_metrics(metrics_port, lambda: monitor.figures))
+
+
+def _input_of(plan: Plan) -> InputRead:
+    from curate.events import InputRead
+
+    found, change = plan.manifest, plan.change
+    return InputRead(
+        pairs=found.rows,
+        shards=len(found.shards),
+        parts=len(found.parts),
+        shard_errors=len(found.errors),
+        added=change.added,
+        changed=change.changed,
+        gone=change.vanished,
+    )
+
+
+def _finish(summary: Summary, following: Sequence[NextStep]) -> RunFinished:
+    from curate.events import RunFinished
+
+    return RunFinished(
+        pairs=summary.pairs,
+        statuses=summary.statuses,
+        labels=summary.labels,
+        shard_errors=summary.shard_errors,
+        separable=summary.noise.get("separable"),
+        next=[step.command for step in following],
+    )
 
 
 def plan(
@@ -82,6 +241,7 @@ def plan(
     json_file: JsonFile = None,
 ) -> None:
     """Say what a run would do: steps, parts, what is done, how long it may take, whether the cluster can do it."""
+    from curate.cli.terminal import change_lines
     from curate.config import load_config
     from curate.plan import make_plan
     from curate.state import estimate_seconds
@@ -103,20 +263,11 @@ def plan(
     print_imports(made.imported)
     if any(row["estimate"] == NOT_MEASURED for row in rows):
         out.print(f"estimate a trial measures it: curate run {pipeline} --limit 500", markup=False, soft_wrap=True)
-    _tell_changes(out, made)
+    change = made.change
+    for line in change_lines(change.added, change.changed, change.vanished):
+        out.print(line, markup=False)
     if json_file is not None:
         write_json(json_file, {"run": made.store.url, "pairs": made.manifest.rows, "steps": rows})
-
-
-def _tell_changes(console: Console, plan: Plan) -> None:
-    for verb, names in (
-        ("new", plan.change.added),
-        ("changed", plan.change.changed),
-        ("gone", plan.change.vanished),
-    ):
-        if names:
-            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            console.print(f"input    {verb} since the last run: {shown}", markup=False)
 
 
 def _resources(runner: Runner, plan: Plan) -> str:

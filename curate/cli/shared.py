@@ -19,7 +19,8 @@ from curate.errors import InputError
 if TYPE_CHECKING:
     from curate.bench.tables import TextTable
     from curate.config import PipelineConfig
-    from curate.execution import Progress, Runner
+    from curate.execution import Runner
+    from curate.monitor import Monitor
     from curate.store import RunStore
 
 out = Console(highlight=False)
@@ -57,8 +58,11 @@ TruthFile = Annotated[
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
 
 
+KEPT = "what is finished is kept; run the same command again to go on"
+
+
 @contextmanager
-def interruptible(kept: str = "what is finished is kept; run the same command again to go on") -> Iterator[None]:
+def interruptible(kept: str = KEPT) -> Iterator[None]:
     """Ctrl-C ends with a word and exit code 130."""
     try:
         yield
@@ -74,16 +78,25 @@ def open_runner(name: str, workers: int | None) -> AbstractContextManager[Runner
 
 
 @contextmanager
-def show_progress(console: Console) -> Iterator[Progress]:
-    from curate.terminal import TerminalProgress
+def show_progress(console: Console, monitor: Monitor | None = None) -> Iterator[Monitor]:
+    """A monitor whose events are shown: in lines that change on a terminal, in lines at intervals elsewhere."""
+    from curate.cli.terminal import PLAIN_SECONDS, PlainProgress, TerminalProgress
+    from curate.monitor import EveryFew, Monitor
 
-    with TerminalProgress(console) as shown:
-        yield shown
+    monitor = monitor or Monitor()
+    with monitor.ticking(), monitor.hearing_logs():
+        if console.is_terminal and not console.quiet:
+            with TerminalProgress(console) as shown:
+                monitor.add(shown)
+                yield monitor
+        else:
+            monitor.add(EveryFew(PLAIN_SECONDS, PlainProgress(console)))
+            yield monitor
 
 
 @contextmanager
 def show_data_progress(quiet: bool) -> Iterator[Any]:
-    from curate.terminal import CallbackProgress
+    from curate.cli.terminal import CallbackProgress
 
     with CallbackProgress(Console(highlight=False, quiet=quiet)) as shown:
         yield shown

@@ -16,7 +16,8 @@ from curate.completion.merge import BELIEVED_SOURCES, Piece
 
 if TYPE_CHECKING:
     from curate.completion.examples import CompletionExample, CompletionExamples
-    from curate.execution import StepReport
+    from curate.next_steps import NextStep
+    from curate.progress import StepReport
     from curate.summary import Summary
 
 ORDER_TITLES = {"noisy": "most suspicious", "clean": "least suspicious", "boundary": "on the boundary"}
@@ -27,27 +28,37 @@ SHOWN_CONCEPTS = 6
 WIDE = 120
 
 
-def print_summary(console: Console, summary: Summary, url: str, reports: list[StepReport], seconds: float) -> None:
+def print_summary(
+    console: Console,
+    summary: Summary,
+    url: str,
+    reports: Sequence[StepReport],
+    seconds: float,
+    following: Sequence[NextStep],
+) -> None:
     worked = [report for report in reports if report.rows]
     if worked:
         slowest = max(worked, key=lambda report: report.seconds)
-        parts = ", ".join(f"{report.name} {duration(report.seconds)}" for report in worked)
-        console.print(f"\ndone in {duration(seconds)} ({parts}; slowest: {slowest.name})", markup=False)
+        longest = f"{slowest.name}, {duration(slowest.seconds)}"
+        console.print(f"\ndone in {duration(seconds)}; slowest step: {longest}", markup=False)
     else:
         console.print("\nnothing to do: every file is there already", markup=False)
     print_counts(console, summary)
     print_rounds(console, summary)
     print_shown(console, summary, {})
     console.print(f"\nannotations  {url}/annotations  (Parquet, one row per pair)", markup=False, soft_wrap=True)
-    console.print(
-        f"next         curate report {url}      (a page to look at, with pictures)", markup=False, soft_wrap=True
-    )
-    console.print(f"             curate inspect {url} --key KEY", markup=False, soft_wrap=True)
-    console.print(
-        f"             python -c \"import pandas as pd; print(pd.read_parquet('{url}/annotations'))\"",
-        markup=False,
-        soft_wrap=True,
-    )
+    print_next(console, following)
+
+
+def print_next(console: Console, following: Sequence[NextStep]) -> None:
+    """Commands to type next, each with what it is good for: beside it where there is room, else above."""
+    console.print("\nnext")
+    longest = max(len(step.command) for step in following)
+    fits = 2 + longest + 3 + max(len(step.why) for step in following) <= console.width
+    for step in following:
+        lines = [f"  {step.command:<{longest}}   {step.why}"] if fits else [f"  # {step.why}", f"  {step.command}"]
+        for line in lines:
+            console.print(line, markup=False, soft_wrap=True)
 
 
 def print_counts(console: Console, summary: Summary) -> None:

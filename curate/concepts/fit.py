@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,9 @@ TEMPLATES = ("{}", "a photo of a {}", "there is a {} in the picture")
 FREQUENCY_POWER = 0.5
 _SCALE_ROWS = 2048
 _SCALE_NAMES = 4096
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -245,6 +249,7 @@ class _Fit:
 
     def model(self) -> ConceptModel:
         """Fit every fold, then what fuses them."""
+        log.info("embedding %d names", len(self.vocabulary))
         names = name_embeddings(self.vocabulary, self.options.templates, self.encode)
         documents = np.array(self.vocabulary.documents)
         seen, tagged = int((documents > 0).sum()), int((documents >= self.options.min_documents).sum())
@@ -253,6 +258,7 @@ class _Fit:
         voters = Voters(half(self.features.image_unit[voting]), self.weights[voting], self.trained[voting])
         mentions = self.mentions.take(voting).first(seen)
         tagged_mentions = self.mentions.first(min(tagged, self.options.tagged))
+        log.info("learning %d concepts in %d folds", tagged_mentions.concepts, self.options.folds)
         folds = self._for_folds(lambda number: self._fold(number, voting, tagged_mentions))
         fusion = self._fusion(names, voters, mentions, folds)
         fitted = FittedConcepts(self.reducer, self.known, NameRows(names), voters, mentions, tuple(folds), fusion)

@@ -7,6 +7,7 @@ trained on the noisy corpus itself. Here its words are the corpus's own words, s
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,6 +25,8 @@ from curate.models.endings import Endings, fit_endings
 from curate.models.threads import one_torch_thread
 from curate.models.words import END, PAD, SPECIAL, START, UNKNOWN, Words, fit_words
 from curate.noise.similarity import Floats
+
+log = logging.getLogger(__name__)
 
 Hashes: TypeAlias = NDArray[np.uint64]
 Concept: TypeAlias = tuple[str, float]
@@ -495,7 +498,8 @@ class _Training:
         )
         network.train()
         loss = 0.0
-        for _ in range(self.epochs):
+        for epoch in range(self.epochs):
+            log.info("%s, epoch %d of %d", self.options.architecture, epoch + 1, self.epochs)
             loss = 0.0
             for batch in self._order():
                 optimiser.zero_grad()

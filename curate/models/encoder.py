@@ -344,6 +344,7 @@ def _choose_precision(asked: str, fp32: EncoderSpec, files: ModelFiles, towers: 
 
 def _agrees(precision: str, fp32: EncoderSpec, files: ModelFiles, towers: Towers) -> bool:
     """Whether a precision keeps every embedding of a fixed probe within MIN_COSINE of fp32's, on the CPU."""
+    log.info("comparing %s in %s with fp32 on a probe", fp32.model, precision)
     lower = Encoder(build_towers(files, precision, "cpu"), dataclasses.replace(fp32, precision=precision))
     full = Encoder(towers, fp32)
     images = _probe_images(fp32.image_size)

@@ -7,6 +7,7 @@ workers share a batch changes nothing but the rounding.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -22,6 +23,8 @@ from curate.models import losses
 from curate.models.finetune_options import FinetuneOptions
 from curate.models.lora import add_lora, merge_lora
 from curate.noise.heads import LossName
+
+log = logging.getLogger(__name__)
 
 # AdamW as CLIP was trained (Radford et al., ICML 2021, table 19) and NPC fine-tunes it.
 BETAS = (0.9, 0.98)
@@ -141,11 +144,13 @@ def finetune(
     first = training.step
     for epoch in range(first // steps_per_epoch, options.epochs):
         start = training.step - epoch * steps_per_epoch
+        log.info("epoch %d of %d, %d steps each", epoch + 1, options.epochs, steps_per_epoch)
         for batch in batches(epoch, start):
             training.take_step(batch)
             finished = training.step == training.total
             if _is_first_worker() and (finished or training.step % options.checkpoint_steps == 0):
                 checkpoints.save(training.state())
+                log.info("step %d of %d, loss %.3f", training.step, training.total, training.losses[-1])
     if options.trainable == "lora":
         merge_lora(model)
     weights = {name: tensor.detach().float().cpu().contiguous() for name, tensor in model.state_dict().items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +74,8 @@ MOST_COPIES = 8
 _SMALLEST_SPREAD = 1e-6
 # Signals that are published in standard deviations of shuffled pairs.
 _STANDARDISED = (CROSSFIT[1], JOINT_ONLY[1])
+log = logging.getLogger(__name__)
+
 # Streams of random numbers beside those of the folds, which are numbered from 0.
 _MIXTURE_STREAM = 1 << 20
 
@@ -281,6 +284,7 @@ class SampleFit:
         features = self.reducer(image, text)
         self.features = features if self.joint_space else features.without_raw_images()
         picture_hash: Hashes = hash_strings(pictures)
+        log.info("finding twins among %d pairs", len(rows))
         self.groups = group_by_picture(features.sketch, picture_hash)
         self.fold = draw_folds(self.groups, options.folds)
         self.trained = training_rows(features.sketch, self.fold, options.folds)
@@ -291,6 +295,7 @@ class SampleFit:
         self.bank = [rows_[rows_ < self.referenced][: options.bank] for rows_ in self.held_out]
         self.shared = self.features.take(slice(0, self.referenced)).rounded()
         self.nulls = [self._nulls(number) for number in range(options.folds)]
+        log.info("warming up the memorization heads")
         self.heads = warm_up(self.features.image, self.features.text, options.epochs, seed)
         negatives = self.shared.take(slice(0, options.negatives))
         self.negatives, self.negative_features = project(self.heads, negatives).rounded(), negatives
@@ -309,6 +314,7 @@ class SampleFit:
         weights: Floats = np.ones(len(self.fold), dtype=np.float32)
         history: list[_Round] = []
         for number in range(self.options.rounds):
+            log.info("round %d of %d", number + 1, self.options.rounds)
             self._lay_out(self.also if number == self.options.rounds - 1 else ())
             history.append(self._round(weights, RIDGE_ROWS_WEIGHTED if number else RIDGE_ROWS_UNWEIGHTED))
             noise = history[-1].mixture.posterior(history[-1].scored.observed)

@@ -7,6 +7,7 @@ that was rejected early can come back.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -53,6 +54,8 @@ from curate.noise.refined import (
 )
 from curate.noise.signals import SignalName, evidence_of
 from curate.noise.similarity import Floats, have_direction
+
+log = logging.getLogger(__name__)
 
 # Streams of random numbers beside those of the noise fit.
 _HEADS_STREAM = 1 << 21
@@ -186,6 +189,7 @@ class _Refinement(SampleFit):
             if fewest < MIN_TRAINING_ROWS:
                 ended = f"too few trusted pairs: {fewest} beside one of the folds, needed: {MIN_TRAINING_ROWS}"
                 break
+            log.info("round %d of at most %d", len(history) + 1, self.refine.rounds)
             history.append(self._refined(believed, len(history)))
             after = self._believed(history[-1], believed)
             moves.append(self._moves(believed, after))

@@ -1,5 +1,6 @@
 """Pull the plug: kill -9 at any moment, run again, and the result is the undisturbed run's, byte for byte."""
 
+import json
 import os
 import shutil
 import signal
@@ -69,6 +70,33 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(finished, fresh):
     process = start(fresh)
     wait_for_file(fresh.output / "embed", process)
     process.send_signal(signal.SIGINT)
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "run the same command again" in told
+    assert "Traceback" not in told
+    fresh.run()
+    assert fresh.contents() == finished.contents()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_logs_json_to_its_end(fresh, number):
+    process = start(fresh, "--json-logs")
+    wait_for_file(fresh.output / "embed", process)
+    process.send_signal(number)
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    lines = [json.loads(line) for line in told.splitlines()]
+    assert lines[0]["event"] == "run_started"
+    assert (lines[-1]["event"], lines[-1]["exit_code"]) == ("run_interrupted", 128 + number)
+    assert json.loads((fresh.output / "_state" / "run.json").read_text())["state"] == "interrupted"
+
+
+def test_interrupted_twice_ends_at_once_without_a_traceback(finished, fresh):
+    process = start(fresh)
+    wait_for_file(fresh.output / "embed", process)
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
     told, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "run the same command again" in told

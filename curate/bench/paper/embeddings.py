@@ -17,10 +17,11 @@ from curate.bench.paper.training import Embedded
 from curate.columns import embedding_matrix
 from curate.config import InputConfig, PipelineConfig
 from curate.errors import InputError
-from curate.execution import PartReport, Progress, Runner, StepReport, execute
+from curate.execution import Runner, execute
 from curate.models.encoder import load_encoder
 from curate.noise.similarity import Bools, Floats
 from curate.plan import Plan, encoder_options
+from curate.progress import PartReport, Progress, StepReport, StepStart
 from curate.schema import Status
 from curate.store import RunStore, fingerprint, part_file
 
@@ -155,7 +156,14 @@ def _embed_captions(dataset: PaperDataset, plan: Plan, progress: Progress) -> di
     wanted = [_caption_fingerprint(plan, chunk) for chunk in chunks]
     missing = [number for number, mark in enumerate(wanted) if not _is_there(plan.store, number, mark)]
     to_do = sum(len(chunks[number]) for number in missing)
-    progress.step_started(CAPTIONS_STEP, len(captions), len(captions) - to_do)
+    start = StepStart(
+        CAPTIONS_STEP,
+        rows=len(captions),
+        rows_done=len(captions) - to_do,
+        parts=len(chunks),
+        parts_done=len(chunks) - len(missing),
+    )
+    progress.step_started(start)
     started = time.monotonic()
     encoder = load_encoder(encoder_options(plan.config), plan.spec) if missing else None
     for number in missing:
