@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from curate.completion.policy import DecoderName
@@ -25,6 +26,7 @@ from curate.where import parse_where
 
 YamlPath = tuple[str | int, ...]
 _STRATA: YamlPath = ("stages", "noise", "mixture", "by")
+MAX_IMAGE_PIXELS = 200_000_000
 
 
 class _Model(BaseModel):
@@ -59,7 +61,7 @@ class InputConfig(_Model):
         None, description="jsonl, csv: folder that relative image paths start from; default: the table's own folder."
     )
     max_image_pixels: int = Field(
-        200_000_000, ge=1, description="Images with more pixels are not decoded (status image_too_large)."
+        MAX_IMAGE_PIXELS, ge=1, description="Images with more pixels are not decoded (status image_too_large)."
     )
     keep: list[str] = Field(
         default_factory=list,
@@ -315,6 +317,43 @@ class CaptionConfig(_Model):
         return when
 
 
+STAGE_REFERENCE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
+
+
+class PythonConfig(_Model):
+    """A row stage of the user's own; its module is imported, which executes it."""
+
+    stage: str = Field(description="module:Class, a subclass of curate.Stage; the module is imported.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Arguments of the class's __init__.")
+    _place: str = PrivateAttr("")
+
+    @property
+    def place(self) -> str:
+        """Where it stands, "file:line"; "" where that is not known."""
+        return self._place
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stage_alone(cls, value: Any) -> Any:
+        return {"stage": value} if isinstance(value, str) else value
+
+    @field_validator("stage")
+    @classmethod
+    def _module_and_class(cls, stage: str) -> str:
+        if not re.fullmatch(STAGE_REFERENCE, stage):
+            raise ValueError(f"write module:Class, such as my_module:MyStage; '{stage}' is not that")
+        return stage
+
+    @field_validator("options")
+    @classmethod
+    def _plain_values(cls, options: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(options, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"must be numbers, text, booleans, lists and mappings: {error}") from None
+        return options
+
+
 class StagesConfig(_Model):
     """The stages in the order they run; a stage that is null does not run."""
 
@@ -327,9 +366,11 @@ class StagesConfig(_Model):
     caption: CaptionConfig | None = Field(
         None, description="A caption for pictures whose own is doubtful; needs the stages noise and concepts."
     )
+    python: tuple[PythonConfig, ...] = Field((), description="Stages of your own, behind all others; may be repeated.")
 
 
 _NEEDED = {"refine": ("noise",), "caption": ("noise", "concepts")}
+PYTHON = "python"
 STAGE_NAMES = tuple(StagesConfig.model_fields)
 
 
@@ -422,6 +463,13 @@ def parse_config(text: str, name: str, overrides: Sequence[str] = ()) -> Pipelin
     return _without_mistakes(_read(text, name, overrides))
 
 
+def config_of(values: Mapping[str, Any], name: str) -> PipelineConfig:
+    """Like `parse_config`, from the values that the file would hold; `name` stands where a line would."""
+    lines: Lines = {}
+    _collect_places(values, (), name, lines)
+    return _without_mistakes(_checked(dict(values), lines, name, (), []))
+
+
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> ReadConfig:
     """Like `load_config`, with mistakes in keys and values listed instead of raised.
 
@@ -449,6 +497,12 @@ def _without_mistakes(read: ReadConfig) -> PipelineConfig:
 def _read(text: str, name: str, overrides: Sequence[str]) -> ReadConfig:
     problems: list[str] = []
     raw, lines = _parse_yaml(text, name, problems)
+    return _checked(raw, lines, name, overrides, problems)
+
+
+def _checked(
+    raw: dict[str, Any], lines: Lines, name: str, overrides: Sequence[str], problems: list[str]
+) -> ReadConfig:
     raw = _stages_by_name(raw, lines, problems)
     for override in overrides:
         _apply_override(raw, lines, override, problems)
@@ -458,6 +512,8 @@ def _read(text: str, name: str, overrides: Sequence[str]) -> ReadConfig:
     wrong = tuple(tuple(detail["loc"]) for detail in details)
     if details:
         config, _ = _validated(_leave_out(raw, wrong))
+    for number, stage in enumerate(() if config is None else config.stages.python):
+        stage._place = _where(("stages", PYTHON, number), name, lines)
     return ReadConfig(name, lines, tuple(in_order(problems)), wrong, config)
 
 
@@ -555,10 +611,20 @@ def _collect_lines(node: yaml.Node | None, path: YamlPath, name: str, lines: Lin
             _collect_lines(value, (*path, index), name, lines, problems)
 
 
+def _collect_places(value: Any, path: YamlPath, name: str, lines: Lines) -> None:
+    lines[path] = name
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _collect_places(inner, (*path, str(key)), name, lines)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            _collect_places(inner, (*path, index), name, lines)
+
+
 def _stages_by_name(raw: dict[str, Any], lines: Lines, problems: list[str]) -> dict[str, Any]:
     """Turn the list of stages into a mapping, and the lines with it, so that the model and --set can name a stage."""
     stages = raw.get("stages")
-    if not isinstance(stages, list):
+    if not isinstance(stages, list | tuple):
         if "stages" in raw:
             problems.append(f"{lines[('stages',)]}: stages: must be a list, such as [embed, noise]")
         return raw
@@ -574,15 +640,16 @@ def _stages_by_name(raw: dict[str, Any], lines: Lines, problems: list[str]) -> d
             continue
         if stage not in STAGE_NAMES:
             problems.append(f"{where}: stages: there is no stage '{stage}'{_did_you_mean(stage, STAGE_NAMES)}")
+        elif stage == PYTHON:
+            of_users = named.setdefault(PYTHON, [])
+            _move_lines(lines, ("stages", index, stage), ("stages", PYTHON, len(of_users)), where)
+            lines.setdefault(("stages", PYTHON), where)
+            of_users.append({} if options is None else options)
         elif stage in named:
             problems.append(f"{where}: stages: '{stage}' is given twice")
         else:
             named[stage] = {} if options is None else options
-            for path, line in list(lines.items()):
-                if path[:3] == ("stages", index, stage):
-                    by_name = ("stages", *path[2:])
-                    lines[by_name] = line
-            lines.setdefault(("stages", stage), where)
+            _move_lines(lines, ("stages", index, stage), ("stages", stage), where)
     expected = [stage for stage in STAGE_NAMES if stage in named]
     if list(named) != expected:
         problems.append(f"{lines[('stages',)]}: stages: must be in the order {', '.join(expected)}")
@@ -591,6 +658,13 @@ def _stages_by_name(raw: dict[str, Any], lines: Lines, problems: list[str]) -> d
             f"{lines[('stages',)]}: stages: 'embed' must come first; every other stage works on embeddings"
         )
     return {**raw, "stages": named}
+
+
+def _move_lines(lines: Lines, place: YamlPath, name: YamlPath, where: str) -> None:
+    for path, line in list(lines.items()):
+        if path[: len(place)] == place:
+            lines[name + path[len(place) :]] = line
+    lines.setdefault(name, where)
 
 
 def _apply_override(raw: dict[str, Any], lines: Lines, override: str, problems: list[str]) -> None:
@@ -621,7 +695,7 @@ def _explain(detail: ErrorDetails, name: str, lines: Lines) -> str:
     if detail["type"] == "extra_forbidden":
         return f"{where}: {dotted}: unknown key{_did_you_mean(str(path[-1]), _keys_beside(path))}"
     if detail["type"] == "missing":
-        return f"{where}: {dotted}: is missing; write such as `{_SUCH_AS[dotted]}`"
+        return f"{where}: {dotted}: is missing; write such as `{_SUCH_AS[_without_numbers(dotted)]}`"
     if detail["type"] in ("model_type", "dict_type"):
         keys = ", ".join(_keys_beside((*path, "")))
         return f"{where}: {dotted}: must be a section with keys, but is {detail['input']!r}; the keys are {keys}"
@@ -648,7 +722,12 @@ _SUCH_AS = {
     "input.path": 'path: "data/*.tar"',
     "output": "output: runs/mine",
     "stages": "stages: [embed, noise]",
+    "stages.python.stage": "- python: my_module:MyStage",
 }
+
+
+def _without_numbers(dotted: str) -> str:
+    return ".".join(key for key in dotted.split(".") if not key.isdigit())
 
 
 def _where(path: YamlPath, name: str, lines: Lines) -> str:
@@ -657,8 +736,8 @@ def _where(path: YamlPath, name: str, lines: Lines) -> str:
 
 def _keys_beside(path: YamlPath) -> tuple[str, ...]:
     model: type[BaseModel] = PipelineConfig
-    for key in path[:-1]:
-        annotation = model.model_fields[str(key)].annotation
+    for key in (key for key in path[:-1] if isinstance(key, str)):
+        annotation = model.model_fields[key].annotation
         candidates = [annotation, *getattr(annotation, "__args__", ())]
         model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
     return tuple(model.model_fields)

@@ -36,6 +36,10 @@ STATUS_DESCRIPTIONS: dict[Status, str] = {
 # A list and not a map: Hugging Face's datasets refuses a file with a map column, and pandas does not write one back.
 FIELDS_TYPE = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("value", pa.string())]))
 
+CAPTION_PROBLEMS = frozenset({Status.MISSING_CAPTION, Status.EMPTY_CAPTION, Status.CAPTION_NOT_UTF8})
+HAS_PICTURE = frozenset({Status.OK, *CAPTION_PROBLEMS})
+"""Pairs with one of these statuses have a picture that was decoded."""
+
 # What a source yields for every pair, before anything is decoded. `status` holds what the source alone can tell.
 SOURCE_SCHEMA = pa.schema(
     [
@@ -234,12 +238,13 @@ COLUMN_DESCRIPTIONS: dict[str, str] = {
 }
 
 
-def annotation_table(columns: pa.Table) -> pa.Table:
-    """The columns of `ANNOTATION_SCHEMA` in order, null where no stage made them."""
+def annotation_table(columns: pa.Table, more: pa.Schema | None = None) -> pa.Table:
+    """The columns of `ANNOTATION_SCHEMA` in order, null where no stage made them, and those of `more` behind them."""
+    schema = pa.schema([*ANNOTATION_SCHEMA, *(more or ())])
     arrays = [
         columns.column(field.name).cast(field.type)
         if field.name in columns.column_names
         else pa.nulls(columns.num_rows, field.type)
-        for field in ANNOTATION_SCHEMA
+        for field in schema
     ]
-    return pa.Table.from_arrays(arrays, schema=ANNOTATION_SCHEMA)
+    return pa.Table.from_arrays(arrays, schema=schema)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.config import STAGE_NAMES, PipelineConfig
+from curate.config import PYTHON, STAGE_NAMES, STAGE_REFERENCE, PipelineConfig
 from curate.schema import (
     ANNOTATION_SCHEMA,
     COLUMN_DESCRIPTIONS,
@@ -27,6 +27,7 @@ def pipeline_schema() -> dict[str, Any]:
     schema = PipelineConfig.model_json_schema()
     stages = schema["$defs"].pop("StagesConfig")["properties"]
     options = {name: _options_reference(stages[name]) for name in STAGE_NAMES}
+    options[PYTHON] = {"anyOf": [{"type": "string", "pattern": f"^{STAGE_REFERENCE}$"}, options[PYTHON]]}
     with_options = {
         "type": "object",
         "properties": options,
@@ -37,13 +38,13 @@ def pipeline_schema() -> dict[str, Any]:
     schema["properties"]["stages"] = {
         "description": "What runs, in this order: " + ", ".join(STAGE_NAMES),
         "type": "array",
-        "items": {"anyOf": [{"enum": list(STAGE_NAMES)}, with_options]},
+        "items": {"anyOf": [{"enum": [name for name in STAGE_NAMES if name != PYTHON]}, with_options]},
     }
     return {"$schema": DRAFT, **schema, "title": "curate pipeline"}
 
 
 def _options_reference(stage: dict[str, Any]) -> dict[str, Any]:
-    references = [stage, *stage.get("anyOf", ())]
+    references = [stage, stage.get("items", {}), *stage.get("anyOf", ())]
     return next({"$ref": entry["$ref"]} for entry in references if "$ref" in entry)
 
 
@@ -55,7 +56,7 @@ def annotations_schema() -> dict[str, Any]:
         "description": "One row of RUN/annotations/part-*.parquet. Provenance is in the files' schema metadata, "
         "key 'curate', as JSON.",
         "type": "object",
-        "additionalProperties": False,
+        "additionalProperties": {"description": "A column of a stage of the user's own, see docs/write-a-stage.md."},
         "required": ANNOTATION_SCHEMA.names,
         "properties": {field.name: _column(field, COLUMN_DESCRIPTIONS[field.name]) for field in ANNOTATION_SCHEMA},
     }

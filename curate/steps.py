@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,14 +29,15 @@ from curate.noise.model import NoiseModel
 from curate.noise.refined import RefinedModel
 from curate.noise.similarity import Floats
 from curate.pictures import DECODE_BATCH_ROWS, read_pictures
-from curate.schema import BELIEFS, NOISE_SCHEMA, annotation_table
+from curate.schema import BELIEFS, HAS_PICTURE, NOISE_SCHEMA, annotation_table
 from curate.sources.base import Part, Shard, Source
 from curate.stages.concepts import ConceptColumns, Concepts
 from curate.stages.decode import Decode, DecodeOptions
 from curate.stages.embed import Embed
 from curate.stages.noise import Noise, NoiseColumns
+from curate.stages.python import IMAGE, LoadedStage, StageReference, call_stage, prepare_stage, reload_stage
 from curate.stages.refine import Refine, last_beliefs
-from curate.store import RunStore, part_file
+from curate.store import RunStore, StepColumns, part_file
 
 if TYPE_CHECKING:
     from curate.completion.decoders import Decoder, Encode
@@ -88,7 +89,7 @@ class PartWork(Protocol):
         """Everything `body` needs of the part, in row order."""
         ...
 
-    def body(self, table: pa.Table) -> pa.Table:
+    def body(self, task: PartTask, table: pa.Table) -> pa.Table:
         """The columns that the step leaves, same rows, same order."""
         ...
 
@@ -99,7 +100,7 @@ def finish_part(work: PartWork, task: PartTask, table: pa.Table, store: RunStore
     Returns:
         Pairs by status where the step reads the input, which is where a status comes from; else nothing.
     """
-    columns = work.body(table)
+    columns = work.body(task, table)
     if columns.num_rows != task.part.rows:
         raise CurateError(f"{task.step}: part {task.number} has {task.part.rows} rows but {columns.num_rows} came out")
     store.write_table(part_file(task.step, task.number), columns, task.facts)
@@ -146,7 +147,7 @@ class EmbedWork:
         kept = batch.drop_columns([n for n in batch.column_names if n == "image" or n in made.column_names])
         return side_by_side(kept, made)
 
-    def body(self, table: pa.Table) -> pa.Table:
+    def body(self, task: PartTask, table: pa.Table) -> pa.Table:
         """Identity and status columns with the embeddings."""
         assert self._encoder is not None, "prepare() comes first"
         made = Embed(self._encoder)(table)
@@ -168,9 +169,9 @@ class RefinedEmbedWork(EmbedWork):
                 weights.write_bytes(RunStore(self.run).read_bytes(self.weights))
                 self._encoder = load_encoder(self.options, self.spec, weights)
 
-    def body(self, table: pa.Table) -> pa.Table:
+    def body(self, task: PartTask, table: pa.Table) -> pa.Table:
         """The embeddings."""
-        return super().body(table).select(Embed.provides.names)
+        return super().body(task, table).select(Embed.provides.names)
 
 
 @dataclass
@@ -205,7 +206,7 @@ class NoiseWork:
         columns = [("embed", [*known, *fields]), (self.embed, embeddings)]
         return RunStore(self.run).read_columns(task.number, columns)
 
-    def body(self, table: pa.Table) -> pa.Table:
+    def body(self, task: PartTask, table: pa.Table) -> pa.Table:
         """The noise columns."""
         assert self._stage is not None, "prepare() comes first"
         return self._stage(table)
@@ -239,7 +240,7 @@ class RefineWork:
         columns = [("embed", embedded), ("noise", [*BELIEFS, "fold"])]
         return RunStore(self.run).read_columns(task.number, columns)
 
-    def body(self, table: pa.Table) -> pa.Table:
+    def body(self, task: PartTask, table: pa.Table) -> pa.Table:
         """The refined columns."""
         assert self._stage is not None, "prepare() comes first"
         return self._stage(table)
@@ -268,7 +269,7 @@ class RefinedTowersWork:
             *(table.rename_columns([f"{number}:{name}" for name in BELIEFS]) for number, table in enumerate(tables))
         )
 
-    def body(self, table: pa.Table) -> pa.Table:
+    def body(self, task: PartTask, table: pa.Table) -> pa.Table:
         """The refined columns."""
         return last_beliefs(table)
 
@@ -295,7 +296,7 @@ class ConceptsWork:
         """The columns that the stage requires, from the embed step."""
         return RunStore(self.run).read_table(part_file("embed", task.number), Concepts.requires)
 
-    def body(self, table: pa.Table) -> pa.Table:
+    def body(self, task: PartTask, table: pa.Table) -> pa.Table:
         """The concepts."""
         assert self._stage is not None, "prepare() comes first"
         return self._stage(table)
@@ -421,21 +422,78 @@ class CaptionWork:
             return table
         return table.append_column("pixels", self.coca.pixels(task, self._rows_to_complete(table)))
 
-    def body(self, table: pa.Table) -> pa.Table:
+    def body(self, task: PartTask, table: pa.Table) -> pa.Table:
         """The completed captions."""
         assert self._stage is not None, "prepare() comes first"
         return self._stage(table)
 
 
 @dataclass
+class PythonWork:
+    """Columns of steps before, and pictures if the stage asks for them -> columns of a stage of the user's own.
+
+    `columns` are those that it requires and where they are; `source` reads its pictures again, None: it needs none.
+    """
+
+    run: str
+    reference: StageReference
+    columns: tuple[StepColumns, ...]
+    source: Source | None
+    device: str = "cpu"
+    _stage: LoadedStage | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_stage": None}
+
+    def prepare(self) -> None:
+        """Import the stage's module and let it load what it needs."""
+        if self._stage is None:
+            loaded = reload_stage(self.reference)
+            prepare_stage(loaded)
+            self._stage = loaded
+
+    def head(self, task: PartTask) -> pa.Table:
+        """The columns that the stage requires, and `status` if it needs pictures."""
+        columns = {step: list(names) for step, names in self.columns}
+        if self.source is not None and "status" not in columns.setdefault("embed", []):
+            columns["embed"].append("status")
+        return RunStore(self.run).read_columns(task.number, list(columns.items()))
+
+    def body(self, task: PartTask, table: pa.Table) -> pa.Table:
+        """The columns of the stage. Bytes of pictures are in memory a batch at a time, and cross no object store."""
+        stage = self._stage
+        assert stage is not None, "prepare() comes first"
+        try:
+            made = [call_stage(stage, batch) for batch in self._batches(task, table)]
+        except CurateError as error:
+            raise CurateError(f"{task.shard.name}: {error}") from error
+        return pa.concat_tables(made).combine_chunks()
+
+    def _batches(self, task: PartTask, table: pa.Table) -> Iterator[pa.Table]:
+        """The part as the stage takes it."""
+        if self.source is None:
+            yield table
+            return
+        required = [name for _, names in self.columns for name in names]
+        first = 0
+        for pairs in self.source.read(task.shard, task.part, DECODE_BATCH_ROWS):
+            rows = table.slice(first, pairs.num_rows)
+            first += pairs.num_rows
+            usable = pc.is_in(rows.column("status"), pa.array([status.value for status in HAS_PICTURE]))
+            pictures = pc.if_else(usable, pairs.column("image"), pa.scalar(None, pa.large_binary()))
+            yield pa.table({**{name: rows.column(name) for name in required}, IMAGE: pictures})
+
+
+@dataclass
 class AnnotateWork:
     """Puts the columns of all steps side by side: one row per pair, without the embeddings.
 
-    Where two steps made the same column the later one's counts.
+    Where two steps made the same column the later one's counts. `more` are columns of stages of the user's own.
     """
 
     run: str
     steps: tuple[str, ...]
+    more: pa.Schema
     device: str = "cpu"
 
     def prepare(self) -> None:
@@ -447,9 +505,9 @@ class AnnotateWork:
         tables = [store.read_table(part_file(step, task.number)) for step in self.steps]
         return overlaid(*tables)
 
-    def body(self, table: pa.Table) -> pa.Table:
+    def body(self, task: PartTask, table: pa.Table) -> pa.Table:
         """The columns of the annotation schema."""
-        return annotation_table(table)
+        return annotation_table(table, self.more)
 
 
 def is_settled(store: RunStore, training: str) -> bool:

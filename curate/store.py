@@ -21,7 +21,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import fsspec
 import pyarrow as pa
@@ -30,6 +30,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from curate.columns import side_by_side
 from curate.errors import CurateError, InputError
+
+if TYPE_CHECKING:
+    import pyarrow.dataset
 
 StepColumns: TypeAlias = tuple[str, Sequence[str]]
 
@@ -181,6 +184,21 @@ class RunStore:
                 return pq.ParquetFile(file).read(columns=None if columns is None else list(columns))
         except (OSError, pa.ArrowInvalid) as error:
             raise CurateError(f"{self.path(name)}: cannot be read: {error}. Delete it and run again.") from error
+
+    def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
+        """Parquet files of the run with one schema, in this order, as an Arrow dataset: columns are read as needed.
+
+        Raises:
+            CurateError: the first file is absent or broken; says which.
+        """
+        # It imports pandas where that is installed, which takes its time.
+        from pyarrow import dataset
+
+        files = [f"{self._root}/{name}" for name in names]
+        try:
+            return dataset.dataset(files, filesystem=self._fs, format="parquet")
+        except (OSError, pa.ArrowInvalid) as error:
+            raise CurateError(f"{self.path(names[0])}: cannot be read: {error}. Delete it and run again.") from error
 
     def read_facts(self, name: str) -> dict[str, Any] | None:
         """The `facts` of a Parquet file of the run; None if it is absent, broken or not ours."""

@@ -13,6 +13,7 @@ from curate.models.encoder import resolve_encoder
 from curate.models.weights import has_tag
 from curate.noise.signals import evidence_of
 from curate.plan import encoder_options, given_vocabulary, noise_options, source_options
+from curate.plan.python import PythonStage, imports_of, python_stages
 from curate.sources import open_source
 from curate.sources.base import Shard
 from curate.sources.stores import LocalStore, open_store
@@ -27,18 +28,20 @@ class Valid:
         config: the pipeline.
         shards: the files of the input.
         weights_read: whether the weights were loaded; False: open_clip knows them by name and may have to fetch them.
+        imported: modules of the user's own that were imported, and from where; for a person.
     """
 
     config: PipelineConfig
     shards: tuple[Shard, ...]
     weights_read: bool
+    imported: tuple[str, ...]
 
 
 def validate(path: Path, overrides: Sequence[str] = ()) -> Valid:
     """Check a pipeline file and what it names: input, run directory, vocabulary, weights.
 
     Nothing is written or fetched. Of shards only names and columns are looked at. Weights of a local checkpoint and of
-    `model: offline` are loaded.
+    `model: offline` are loaded. Modules of stages of the user's own are imported, which executes them.
 
     Raises:
         InputError: with one line per problem: file, line, key, what to write instead.
@@ -59,9 +62,14 @@ def validate(path: Path, overrides: Sequence[str] = ()) -> Valid:
     for section, check in checks:
         if not any(path[: len(section)] == section for path in read.wrong):
             problems += _problems_of(read, section, check)
+    stages: list[PythonStage] = []
+    try:
+        stages += python_stages(config)
+    except InputError as error:
+        problems += str(error).split("\n")
     if problems:
         raise InputError("\n".join(in_order(problems)))
-    return Valid(config, tuple(shards), weights_read=not named)
+    return Valid(config, tuple(shards), weights_read=not named, imported=tuple(imports_of(stages)))
 
 
 def _problems_of(read: ReadConfig, section: YamlPath, check: Callable[[], object]) -> Iterator[str]:

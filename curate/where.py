@@ -29,40 +29,41 @@ MOST_CHARACTERS = 10_000
 _HOW = "Write it like: noise_prob < 0.5 and label != 'noisy'"
 
 
-def parse_where(text: str, schema: pa.Schema) -> pc.Expression:
+def parse_where(text: str, schema: pa.Schema, option: str = "--where") -> pc.Expression:
     """A condition as an Arrow expression; a row for which it is null (a column is null there) does not fulfil it.
 
     Args:
         text: Python syntax. Columns of structs are named with a dot, `signals.crossfit_csls`.
         schema: the columns there are.
+        option: what the user gave it as, for messages.
 
     Raises:
         InputError: it cannot be parsed, names no such column, or compares what cannot be compared.
     """
     if len(text) > MOST_CHARACTERS:
-        raise InputError(f"--where: {len(text):,} characters are too many (at most {MOST_CHARACTERS:,})")
+        raise InputError(f"{option}: {len(text):,} characters are too many (at most {MOST_CHARACTERS:,})")
     try:
         tree = ast.parse(text.strip(), mode="eval")
-        condition = _Reader(text, schema).condition(tree.body)
+        condition = _Reader(text, schema, option).condition(tree.body)
     except (SyntaxError, ValueError) as error:
-        raise InputError(f"--where {text}: not a condition: {error}. {_HOW}") from None
+        raise InputError(f"{option} {text}: not a condition: {error}. {_HOW}") from None
     except RecursionError:
-        raise InputError("--where: the condition is nested too deeply") from None
-    _try_on_nothing(condition, schema, text)
+        raise InputError(f"{option}: the condition is nested too deeply") from None
+    _try_on_nothing(condition, schema, f"{option} {text}")
     return condition
 
 
-def _try_on_nothing(condition: pc.Expression, schema: pa.Schema, text: str) -> None:
+def _try_on_nothing(condition: pc.Expression, schema: pa.Schema, said: str) -> None:
     """Types are only compared when rows are: find out before anything is written."""
     try:
         schema.empty_table().filter(condition)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-        raise InputError(f"--where {text}: these cannot be compared: {error}") from None
+        raise InputError(f"{said}: these cannot be compared: {error}") from None
 
 
 class _Reader:
-    def __init__(self, text: str, schema: pa.Schema) -> None:
-        self._text, self._schema = text, schema
+    def __init__(self, text: str, schema: pa.Schema, option: str) -> None:
+        self._text, self._schema, self._option = text, schema, option
 
     def condition(self, node: ast.expr) -> pc.Expression:
         if isinstance(node, ast.BoolOp):
@@ -116,7 +117,7 @@ class _Reader:
                 hint = (
                     f"Did you mean {'.'.join([*names[:depth], close[0]])}?" if close else f"There are: {_few(there)}."
                 )
-                raise InputError(f"--where {self._text}: there is no column '{'.'.join(names)}'. {hint}")
+                raise InputError(f"{self._option} {self._text}: there is no column '{'.'.join(names)}'. {hint}")
             known = known.field(name).type
         return pc.field(*names) if len(names) == 1 else pc.field(tuple(names))
 
@@ -129,7 +130,7 @@ class _Reader:
 
     def _wrong(self, node: ast.expr) -> InputError:
         part = ast.get_source_segment(self._text.strip(), node) or self._text
-        return InputError(f"--where {self._text}: '{part}' is not understood here. {_HOW}")
+        return InputError(f"{self._option} {self._text}: '{part}' is not understood here. {_HOW}")
 
 
 def _fields(kind: pa.DataType) -> list[pa.Field]:

@@ -12,8 +12,8 @@ import yaml
 
 from curate.cli import main
 from curate.config import parse_config
+from curate.execution import LocalRunner, execute
 from curate.plan import make_plan
-from curate.run import LocalRunner, execute
 from tests.corpus import write_corpus
 from tests.tiny import tiny_coca, tiny_model
 

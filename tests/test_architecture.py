@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "curate"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-RUNS_RAY = {"run.py"}
+RUNS_RAY = {"execution.py"}
 PRINTS = {"cli"}
 # Made of torch through and through: nothing of curate imports them before it trains or writes.
 MADE_OF_TORCH = {

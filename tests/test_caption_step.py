@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 
 from curate.errors import InputError
+from curate.execution import LocalRunner
 from curate.export.selection import Selection
 from curate.export.table import export_table
 from curate.report.build import make_report
-from curate.run import LocalRunner
 from curate.store import RunStore
 from curate.summary import summarize
 from tests.conftest import DECIDED_NOISE, Pipeline, worked_on

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.errors import CurateError
+from curate.execution import LocalRunner, execute
 from curate.models.weights import file_sha256
 from curate.plan import RowStep, make_plan
-from curate.run import LocalRunner, execute
 from curate.store import METADATA_KEY
 from tests.conftest import Pipeline, SilentProgress, worked_on
 from tests.corpus import write_corpus

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from curate.errors import InputError
+from curate.execution import LocalRunner, execute
 from curate.plan import RowStep, make_plan
-from curate.run import LocalRunner, execute
 from tests.conftest import Pipeline, SilentProgress, worked_on
 from tests.corpus import write_corpus
 
@@ -141,9 +141,9 @@ def test_the_library_of_the_index_is_named_where_there_is_one(with_concepts, tmp
         plan = make_plan(copy.config(f"stages.concepts.vocabulary={file}"), LocalRunner(1).index)
         return next(step.facts for step in plan.steps if isinstance(step, RowStep) and step.name == "concepts")
 
-    monkeypatch.setattr("curate.plan.EXACT_NAMES", 3)
+    monkeypatch.setattr("curate.plan.concepts.EXACT_NAMES", 3)
     assert "faiss-cpu" not in said()["concepts"]
-    monkeypatch.setattr("curate.plan.EXACT_NAMES", 2)
+    monkeypatch.setattr("curate.plan.concepts.EXACT_NAMES", 2)
     assert said()["concepts"]["faiss-cpu"] == version("faiss-cpu")
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from curate.errors import InputError
+from curate.execution import LocalRunner, execute
 from curate.plan import make_plan
-from curate.run import LocalRunner, execute
 from tests.conftest import Pipeline, SilentProgress
 from tests.corpus import write_corpus
 from tests.tiny import tiny_model

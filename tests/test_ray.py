@@ -1,15 +1,17 @@
 """The Ray runner: the same bytes as the local one, and a refusal with the arithmetic where it cannot be scheduled."""
 
 import shutil
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
 from curate.errors import CurateError, InputError
+from curate.execution import RayRunner, share_out
 from curate.models.encoder import EncoderOptions, load_encoder, resolve_encoder
-from curate.run import RayRunner, share_out
 from tests.conftest import Pipeline, worked_on
+from tests.test_python_step import BRIGHTNESS, LENGTHS
 from tests.test_run import noise_by_key, shuffled_corpus
 from tests.test_training import training_of, weights
 
@@ -134,3 +136,34 @@ def test_ray_train_leaves_the_weights_that_a_training_here_leaves(finished, ray_
 def test_ray_train_says_why_it_cannot_train(finished, ray_runner, tmp_path):
     with pytest.raises(CurateError, match="too few"):
         ray_runner.train(replace(training_of(finished.copied_to(tmp_path)), trusted_below=0.0))
+
+
+def test_ray_carries_out_stages_of_the_users_own_to_the_same_bytes(finished, ray_runner, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "stages_for_ray.py").write_text(BRIGHTNESS + LENGTHS)
+    stages = [{"python": "stages_for_ray:Brightness"}, {"python": "stages_for_ray:Lengths"}]
+    made = []
+    for name, runner in (("local", None), ("ray", ray_runner)):
+        copy = finished.copied_to(tmp_path / name)
+        copy.raw["stages"] = [*finished.raw["stages"], *stages]
+        assert worked_on(copy.run(runner=runner)) == {"python-Brightness", "python-Lengths", "annotations"}
+        made.append(copy.contents())
+    assert made[0] == made[1]
+
+
+def test_ray_names_the_part_in_which_a_stage_of_the_users_own_fails(finished, ray_runner, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "fails_for_ray.py").write_text(LENGTHS.replace("        words = ", "        words = 1 / 0 + "))
+    copy = finished.copied_to(tmp_path)
+    copy.raw["stages"] = [*finished.raw["stages"], {"python": "fails_for_ray:Lengths"}]
+    with pytest.raises(CurateError, match=r"part 0: 00000\.tar: Lengths raised ZeroDivisionError: .*_ray\.py:17"):
+        copy.run(runner=ray_runner)
+
+
+def test_a_cluster_that_was_joined_before_is_not_left(ray_runner):
+    import ray
+
+    RayRunner(workers=1).close()
+    assert ray.is_initialized()

@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 
 from curate.errors import InputError
+from curate.execution import LocalRunner, execute
 from curate.noise.model import NoiseModel, stored_posterior
 from curate.noise.refined import RefinedModel
 from curate.plan import make_plan
 from curate.report.build import make_report
 from curate.rounds import believed_artifact, rounds_of
-from curate.run import LocalRunner, execute
 from curate.steps import read_artifact
 from curate.store import RunStore
 from curate.summary import annotation_files, summarize

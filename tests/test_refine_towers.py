@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from curate.config import parse_config
 from curate.errors import InputError
+from curate.execution import LocalRunner
 from curate.plan import make_plan
 from curate.report.build import make_report
-from curate.run import LocalRunner
 from curate.store import RunStore
 from curate.summary import summarize
 from tests.conftest import DECIDED_NOISE, worked_on

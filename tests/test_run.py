@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.errors import CurateError, InputError
-from curate.run import LocalRunner
+from curate.execution import LocalRunner
 from curate.schema import ANNOTATION_SCHEMA, NOISE_SCHEMA
 from curate.store import METADATA_KEY
 from tests.conftest import Pipeline
@@ -219,8 +219,8 @@ def test_a_trial_takes_the_first_pairs_and_leaves_the_real_run_alone(copied, lim
 
 
 def test_a_shard_that_changes_while_running_fails_only_its_parts(pipeline, tmp_path):
+    from curate.execution import execute
     from curate.plan import make_plan
-    from curate.run import execute
     from tests.conftest import SilentProgress
 
     pipeline.raw["input"]["path"] = str(write_corpus(tmp_path / "mine") / "*.tar")

@@ -53,7 +53,7 @@ class LosesARow:
     def head(self, task):
         return pa.table({"a": [1, 2, 3]})
 
-    def body(self, table):
+    def body(self, task, table):
         return table.slice(1)
 
 

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load
 
 from curate.errors import CurateError
+from curate.execution import LocalRunner
 from curate.models.encoder import EncoderOptions
 from curate.models.finetune_options import FinetuneOptions
 from curate.plan import make_plan
-from curate.run import LocalRunner
 from curate.steps import EmbedWork
 from curate.store import RunStore, part_file
 from curate.training import CHECKPOINT_FILE, TRAINING_FILE, WEIGHTS_FILE, TrainWork, read_training

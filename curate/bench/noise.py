@@ -20,6 +20,7 @@ from curate.config import NoiseConfig, PipelineConfig, RefineConfig
 from curate.corpora.exchange import Kind, choose_mismatches
 from curate.corpora.pairs import Pair, meaning
 from curate.errors import InputError
+from curate.execution import Runner, execute
 from curate.models.encoder import load_encoder
 from curate.noise.fit import NoiseOptions, NoiseSample, fit_with_rivals
 from curate.noise.model import identities
@@ -29,7 +30,6 @@ from curate.noise.signals import SignalName
 from curate.noise.similarity import unit_rows
 from curate.plan import Plan, encoder_options, noise_options, refine_options
 from curate.progress import Progress
-from curate.run import Runner, execute
 from curate.schema import Status
 from curate.store import part_file
 

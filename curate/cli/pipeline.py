@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from curate.cli.shared import Overrides, PipelineFile, harmless, out, write_file
+from curate.cli.shared import Overrides, PipelineFile, harmless, out, print_imports, write_file
 from curate.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,18 +65,20 @@ def init(
 
 def validate(pipeline: PipelineFile, overrides: Overrides = None) -> None:
     """Say all that is wrong with a pipeline, and with what it names, before it runs."""
-    from curate.config import STAGE_NAMES
+    from curate.config import PYTHON, STAGE_NAMES
     from curate.init import files_and_bytes
     from curate.validate import validate as look_at
 
     with out.status("looking"):
         valid = look_at(pipeline, overrides or [])
     config, size = valid.config, sum(shard.size for shard in valid.shards)
-    stages = ", ".join(name for name in STAGE_NAMES if getattr(config.stages, name) is not None)
+    given = [name for name in STAGE_NAMES if name != PYTHON and getattr(config.stages, name) is not None]
+    stages = ", ".join([*given, *(each.stage for each in config.stages.python)])
     weights = "" if valid.weights_read else ", known by name; fetched by the first run if they are not here"
     out.print(f"input    {files_and_bytes(len(valid.shards), size)}", markup=False)
     out.print(f"encoder  {config.encoder.model}{weights}", markup=False, soft_wrap=True)
     out.print(f"stages   {stages}\noutput   {config.output}", markup=False, soft_wrap=True)
+    print_imports(valid.imported)
     out.print(f"nothing is wrong; next: curate run {pipeline}", markup=False, soft_wrap=True)
 
 

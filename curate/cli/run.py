@@ -31,6 +31,7 @@ from curate.cli.shared import (
     err,
     open_runner,
     out,
+    print_imports,
     show_progress,
     write_json,
 )
@@ -41,10 +42,10 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from curate.events import InputRead, RunFinished
+    from curate.execution import Runner
     from curate.monitor import Monitor
     from curate.next_steps import NextStep
     from curate.plan import Plan
-    from curate.run import Runner
     from curate.summary import Summary
 
 NOT_MEASURED = "not measured yet"
@@ -105,10 +106,10 @@ def run(
     """Annotate a corpus. Run it again to go on after an interruption: what is done is not done twice."""
     from curate.config import load_config
     from curate.events import RunStarted
+    from curate.execution import execute
     from curate.monitor import EveryFew, Monitor
     from curate.next_steps import next_steps
     from curate.plan import make_plan, output_url
-    from curate.run import execute
     from curate.state import RUN_FILE_SECONDS, RunFile, estimate_seconds, lock_run, remember_config, save_timings
     from curate.store import RunStore
     from curate.summary import summarize
@@ -259,6 +260,7 @@ def plan(
     spec = made.spec
     out.print(f"encoder  {spec.model}, {spec.device}, {spec.precision}, batches of {spec.batch_size}", markup=False)
     out.print(f"workers  {resources}\noutput   {made.store.url}", markup=False)
+    print_imports(made.imported)
     if any(row["estimate"] == NOT_MEASURED for row in rows):
         out.print(f"estimate a trial measures it: curate run {pipeline} --limit 500", markup=False, soft_wrap=True)
     change = made.change
@@ -269,7 +271,7 @@ def plan(
 
 
 def _resources(runner: Runner, plan: Plan) -> str:
-    from curate.run import LocalRunner, RayRunner
+    from curate.execution import LocalRunner, RayRunner
 
     if isinstance(runner, RayRunner):
         workers, each = runner.model_workers(plan.spec.device, len(plan.manifest.parts))

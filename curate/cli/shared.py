@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,8 +19,8 @@ from curate.errors import InputError
 if TYPE_CHECKING:
     from curate.bench.tables import TextTable
     from curate.config import PipelineConfig
+    from curate.execution import Runner
     from curate.monitor import Monitor
-    from curate.run import Runner
     from curate.store import RunStore
 
 out = Console(highlight=False)
@@ -71,18 +71,10 @@ def interruptible(kept: str = KEPT) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-@contextmanager
-def open_runner(name: str, workers: int | None) -> Iterator[Runner]:
-    from curate.run import LocalRunner, RayRunner
+def open_runner(name: str, workers: int | None) -> AbstractContextManager[Runner]:
+    from curate import execution
 
-    if name == "local":
-        yield LocalRunner(workers)
-        return
-    ray_runner = RayRunner(workers)
-    try:
-        yield ray_runner
-    finally:
-        ray_runner.close()
+    return execution.open_runner(name, workers)
 
 
 @contextmanager
@@ -122,6 +114,12 @@ def print_table(console: Console, text: TextTable) -> None:
         table.add_row(*map(escape, row), style="bold" if ours else None)
     table.width = console.measure(table, options=console.options.update(max_width=1000)).maximum
     console.print(table, crop=False)
+
+
+def print_imports(imported: Sequence[str]) -> None:
+    """Which code of the user's own ran because the pipeline names it."""
+    for line in imported:
+        out.print(f"imported {line}", markup=False, soft_wrap=True)
 
 
 def harmless(text: str) -> str:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from curate.errors import CurateError
 from curate.export.selection import Selection, selected_parts, usable
-from curate.manifest import read_parts
+from curate.pairs import rows_with_images
 from curate.sources.base import Source
 from curate.store import RunStore
 
-_ROWS_AT_ONCE = 64
 _KINDS = (
     (b"\xff\xd8\xff", "jpg"),
     (b"\x89PNG", "png"),
@@ -41,20 +38,8 @@ def pairs_with_pictures(
         InputError: the selection does not fit the annotations, or the input is gone.
         CurateError: the input changed since the run.
     """
-    shards = {shard.name: shard for shard in source.list_shards()}
-    parts = read_parts(store)
-    for number, table in selected_parts(store, selection):
-        chosen = usable(table, selection.caption)
-        if not chosen.num_rows:
-            continue
-        part = parts[number]
-        if part.shard not in shards:
-            raise CurateError(f"{part.shard}: the input does not have this file any more, so its pictures are gone")
-        identities = chosen.column("row_id").combine_chunks()
-        for batch in source.read(shards[part.shard], part, _ROWS_AT_ONCE):
-            places = pc.index_in(batch.column("row_id"), value_set=identities)
-            if places.null_count < len(places):
-                yield chosen.take(places.drop_null()), batch.column("image").filter(places.is_valid())
+    chosen = ((number, usable(table, selection.caption)) for number, table in selected_parts(store, selection))
+    yield from rows_with_images(store, source, chosen)
 
 
 def extension(image: bytes) -> str:

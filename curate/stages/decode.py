@@ -23,7 +23,8 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from curate.schema import Status
+from curate.errors import CurateError
+from curate.schema import CAPTION_PROBLEMS, Status
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_ERROR_CHARACTERS = 200
@@ -32,9 +33,6 @@ LONGEST_RESIZED_SIDE = 32
 
 Pixels = NDArray[np.uint8]
 
-_CAPTION_PROBLEMS = frozenset(
-    status.value for status in (Status.MISSING_CAPTION, Status.EMPTY_CAPTION, Status.CAPTION_NOT_UTF8)
-)
 _EXIF_ORIENTATION = 0x0112
 _ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -153,9 +151,25 @@ def _verdict(status: str, error: str | None, image: _Decoded) -> tuple[str, str 
     if image.status is Status.MISSING_IMAGE:
         return status, error
     source = f"{status}: {error}" if error else status
-    if status in _CAPTION_PROBLEMS:
+    if status in CAPTION_PROBLEMS:
         return image.status.value, f"{image.error}; also {source}"
     return status, f"{error or status}; also {image.status.value}: {image.error}"
+
+
+def decode_upright(data: bytes, max_pixels: int) -> Image.Image:
+    """The bytes of an image file as a picture: RGB, upright, what is transparent shows white.
+
+    Raises:
+        CurateError: they cannot be decoded, or it has more than `max_pixels` pixels.
+    """
+    try:
+        with _open(data) as image:
+            width, height = image.size
+            if width * height <= max_pixels:
+                return _upright(image)
+    except Exception as error:
+        raise CurateError(f"the picture cannot be decoded: {_reason(error)}") from error
+    raise CurateError(f"the picture has {width} x {height} = {width * height} pixels, more than {max_pixels}")
 
 
 def _decode(data: bytes | None, options: DecodeOptions) -> _Decoded:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from curate.run import RayRunner
+from curate.execution import RayRunner
 from tests.conftest import Pipeline
 
 

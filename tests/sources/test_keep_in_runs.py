@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from curate.execution import LocalRunner
 from curate.plan import make_plan
-from curate.run import LocalRunner
 from curate.store import METADATA_KEY, fingerprint
 from tests.conftest import Pipeline
 

@@ -17,11 +17,11 @@ from curate.bench.paper.training import Embedded
 from curate.columns import embedding_matrix
 from curate.config import InputConfig, PipelineConfig
 from curate.errors import InputError
+from curate.execution import Runner, execute
 from curate.models.encoder import load_encoder
 from curate.noise.similarity import Bools, Floats
 from curate.plan import Plan, encoder_options
 from curate.progress import PartReport, Progress, StepReport, StepStart
-from curate.run import Runner, execute
 from curate.schema import Status
 from curate.store import RunStore, fingerprint, part_file
 

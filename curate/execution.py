@@ -467,14 +467,15 @@ class RayRunner:
         self._workers = workers
         self._restore_terminal = _keep_terminal_clean()
         try:
-            self._ray = _quiet_ray(address or os.environ.get("RAY_ADDRESS"), workers)
+            self._ray, self._started = _quiet_ray(address or os.environ.get("RAY_ADDRESS"), workers)
         except CurateError:
             self._restore_terminal()
             raise
 
     def close(self) -> None:
-        """Leave the cluster; a local one is stopped."""
-        self._ray.shutdown()
+        """Leave the cluster; a local one is stopped. Whoever had joined one before stays there."""
+        if self._started:
+            self._ray.shutdown()
         self._restore_terminal()
 
     def index(self, source: Source, shards: Sequence[Shard]) -> Iterator[tuple[Shard, ShardIndex]]:
@@ -606,6 +607,26 @@ def share_out(device: str, parts: int, cpus: int, gpus: int, most: int | None) -
     return max(1, min(parts, cpus - 1, most or cpus - 1)), {"num_cpus": 1}
 
 
+@contextmanager
+def open_runner(name: str, workers: int | None = None) -> Iterator[Runner]:
+    """The runner "local" or "ray", closed at the end; `workers`: most that work at once, None: all there are.
+
+    Raises:
+        InputError: there is no such runner.
+        CurateError: the cluster does not answer.
+    """
+    if name == "local":
+        yield LocalRunner(workers)
+        return
+    if name != "ray":
+        raise InputError(f"runner {name}: there are local and ray")
+    ray_runner = RayRunner(workers)
+    try:
+        yield ray_runner
+    finally:
+        ray_runner.close()
+
+
 def _keep_terminal_clean() -> Callable[[], None]:
     """Ray's C++ core writes straight to file descriptor 2: send that to nowhere, and Python's stderr where it was.
 
@@ -642,14 +663,16 @@ def _check_reachable(address: str) -> None:
         ) from None
 
 
-def _quiet_ray(address: str | None, workers: int | None) -> Any:
+def _quiet_ray(address: str | None, workers: int | None) -> tuple[Any, bool]:
+    """Ray, and whether it was started or joined here."""
     if address:
         _check_reachable(address)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
     import ray.data
 
-    if not ray.is_initialized():
+    starting = not ray.is_initialized()
+    if starting:
         cpus = None if address else max(2, (workers or 0) + 1, os.cpu_count() or 1)
         try:
             ray.init(
@@ -667,7 +690,7 @@ def _quiet_ray(address: str | None, workers: int | None) -> Any:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    return ray
+    return ray, starting
 
 
 @contextmanager

@@ -1,0 +1,42 @@
+"""The embed step of a plan."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from curate.config import PipelineConfig
+from curate.manifest import Manifest
+from curate.models.encoder import EncoderSpec
+from curate.plan.options import decode_options, worker_encoder_options
+from curate.plan.step import EMBED, RowStep, row_step
+from curate.sources.base import Source
+from curate.stages.decode import Decode
+from curate.stages.embed import Embed
+from curate.steps import EmbedWork
+from curate.store import DoneIndex
+
+
+def plan_embed(
+    config: PipelineConfig, source: Source, spec: EncoderSpec, manifest: Manifest, done: DoneIndex
+) -> RowStep:
+    """The step that reads the pairs and embeds them: every other hangs on it."""
+    facts = embed_facts(config, spec)
+    if config.input.keep:
+        facts["keep"] = config.input.keep
+    work = EmbedWork(source, decode_options(config, spec), worker_encoder_options(config), spec)
+    return row_step(EMBED, work, contents_of(manifest), facts, done)
+
+
+def embed_facts(config: PipelineConfig, spec: EncoderSpec) -> dict[str, Any]:
+    """What embeddings depend on beside their pairs."""
+    return {
+        "encoder": spec.to_json(),
+        "decode": {"mode": "exact", "max_image_pixels": config.input.max_image_pixels},
+        "versions": {"decode": Decode.version, "embed": Embed.version},
+    }
+
+
+def contents_of(manifest: Manifest) -> dict[int, Any]:
+    """What tells each part from any other."""
+    return {number: dataclasses.asdict(part) for number, part in manifest.parts.items()}
