@@ -455,7 +455,7 @@ def _embed_step(
     facts = _embed_facts(config, spec)
     if config.input.keep:
         facts["keep"] = config.input.keep
-    work = EmbedWork(source, _decode_options(config, spec), encoder_options(config), spec)
+    work = EmbedWork(source, decode_options(config, spec), encoder_options(config), spec)
     return _row_step(EMBED, work, _contents(manifest), facts, done)
 
 
@@ -473,7 +473,7 @@ def _contents(manifest: Manifest) -> dict[int, Any]:
     return {number: dataclasses.asdict(part) for number, part in manifest.parts.items()}
 
 
-def _decode_options(config: PipelineConfig, spec: ModelSpec) -> DecodeOptions:
+def decode_options(config: PipelineConfig, spec: ModelSpec) -> DecodeOptions:
     """Pictures as a model takes them."""
     return DecodeOptions(
         size=spec.image_size,
@@ -664,7 +664,7 @@ def _train_step(
     trainings: list[TrainStep],
 ) -> TrainStep:
     """The next round's training, always from the encoder's own weights: what an early round got wrong is forgotten."""
-    how, decode = finetune_options(refine, config.seed), _decode_options(config, spec)
+    how, decode = finetune_options(refine, config.seed), decode_options(config, spec)
     hints = scored[-1]
     facts = {
         "fit": name,
@@ -728,7 +728,7 @@ def _refined_embed_step(
 ) -> RowStep:
     facts = {**_embed_facts(config, spec), "trained": training.fingerprint}
     weights = f"{artifact_folder(training.name)}/{WEIGHTS_FILE}"
-    decode, options = _decode_options(config, spec), encoder_options(config)
+    decode, options = decode_options(config, spec), encoder_options(config)
     work = RefinedEmbedWork(source, decode, options, spec, run=store.url, weights=weights)
     name = f"{training.name}-embed"
     return _row_step(name, work, _contents(manifest), facts, done, training.name, training.name)
@@ -932,7 +932,7 @@ def _caption_steps(
 
 def _coca_work(config: PipelineConfig, coca: CocaConfig, source: Source, device: str, store: RunStore) -> CocaWork:
     spec = _coca_spec(coca, store, device)
-    return CocaWork(source, _decode_options(config, spec), coca_options(coca), spec)
+    return CocaWork(source, decode_options(config, spec), coca_options(coca), spec)
 
 
 def _duplicates_step(seed: int, embed: RowStep, fit: FitStep, done: DoneIndex) -> DuplicatesStep:

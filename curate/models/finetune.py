@@ -106,6 +106,11 @@ class Trained:
     epoch_losses: tuple[float, ...]
 
 
+def autocast_for(precision: str) -> torch.dtype | None:
+    """What `finetune` is to compute in where a plan chose fp32, bf16 or fp16: weights stay in float32."""
+    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
 BatchesFrom: TypeAlias = Callable[[int, int], Iterable[TrainingBatch]]
 """Of an epoch, from one of its steps on."""
 
@@ -116,7 +121,7 @@ def finetune(
     batches: BatchesFrom,
     steps_per_epoch: int,
     options: FinetuneOptions,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | None,
     autocast: torch.dtype | None = None,
 ) -> Trained:
     """Train; go on from the checkpoint where there is one.
@@ -130,21 +135,22 @@ def finetune(
         batches: batches of an epoch from a step on, the same ones every time.
         steps_per_epoch: how many there are.
         options: how.
-        checkpoints: where the state goes; only the first worker writes.
+        checkpoints: where the state goes; only the first worker writes. None: it begins anew and leaves nothing.
         autocast: lower precision for the forward pass (mixed precision); None: float32 throughout.
 
     Raises:
         CurateError: the loss is not finite; or the checkpoint is of another training.
     """
     training = _Training(model, normalise, steps_per_epoch * options.epochs, options, autocast)
-    training.restore(checkpoints.load())
+    training.restore(None if checkpoints is None else checkpoints.load())
     first = training.step
     for epoch in range(first // steps_per_epoch, options.epochs):
         start = training.step - epoch * steps_per_epoch
         for batch in batches(epoch, start):
             training.take_step(batch)
             finished = training.step == training.total
-            if _is_first_worker() and (finished or training.step % options.checkpoint_steps == 0):
+            due = finished or training.step % options.checkpoint_steps == 0
+            if checkpoints is not None and due and _is_first_worker():
                 checkpoints.save(training.state())
     if options.trainable == "lora":
         merge_lora(model)
@@ -199,7 +205,10 @@ class _Training:
         loss = batch_loss(self.options.loss, image, text, scale, hints)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise CurateError(f"refine: the loss of step {self.step} is {value}; set a lower refine.learning_rate")
+            raise CurateError(
+                f"training: the loss of step {self.step} is {value}. Set a lower learning_rate (stage refine), or "
+                "encoder.precision=fp32 if it is lower."
+            )
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimiser)

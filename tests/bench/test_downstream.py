@@ -13,20 +13,15 @@ from rich.console import Console
 
 from curate.bench.curated import Curated
 from curate.bench.downstream import (
-    METHODS,
-    RAW,
-    RECIPES,
-    REFERENCES,
     DownstreamBench,
-    Trial,
     bench_downstream,
-    check_methods,
     over_the_seeds,
-    training_set,
 )
 from curate.bench.heads import HeadOptions
 from curate.bench.noise import Condition
+from curate.bench.recipes import METHODS, RAW, RECIPES, REFERENCES, check_methods
 from curate.bench.tables import downstream_tables
+from curate.bench.trials import HeadsModel, HeadsTrial, training_set
 from curate.cli.shared import print_table
 from curate.errors import InputError
 from tests.bench.test_curated import CURATION, small_corpus
@@ -34,7 +29,7 @@ from tests.conftest import Pipeline
 from tests.noise.synthetic import corpus
 
 HEADS = HeadOptions(components=12, hidden=32, width=12, dropout=0.1, steps=80, batch=64, learning_rate=1e-2)
-RECORD = ["bench", "corpus", "kind", "rate", "seed", "method", "subset", "metric", "value", "unit"]
+RECORD = ["bench", "corpus", "model", "kind", "rate", "seed", "method", "subset", "metric", "value", "unit"]
 ROWS, TESTED = 160, 150
 
 
@@ -61,12 +56,12 @@ def world() -> tuple[Curated, np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def sums(world) -> dict[str, list[float]]:
     part, image, text = world
-    trials = [Trial(part, image, text, HEADS, seed) for seed in range(3)]
+    trials = [HeadsTrial(part, image, text, HEADS, seed) for seed in range(3)]
     return {name: [trial.recalls(method(part)).total for trial in trials] for name, method in METHODS.items()}
 
 
 def record(rate: float, seed: int, method: str, subset: str, metric: str, value: float | None) -> dict:
-    values = ("downstream", "c", "random", rate, seed, method, subset, metric, value, "percent")
+    values = ("downstream", "c", "heads", "random", rate, seed, method, subset, metric, value, "percent")
     return dict(zip(RECORD, values, strict=True))
 
 
@@ -135,7 +130,7 @@ def test_equal_captions_are_known_as_equal(world):
 
 def test_records():
     told: list[str] = []
-    bench = DownstreamBench(CURATION, replace(HEADS, steps=20))
+    bench = DownstreamBench(CURATION, HeadsModel(replace(HEADS, steps=20)))
     cells = [Condition("random", 0.3, 0), Condition("random", 0.3, 1)]
     records = list(bench_downstream(small_corpus(), bench, cells, check_methods(["kept"]), told.append))
     assert told[0] == "0.3 exchanged, seed 0: annotating"
@@ -163,7 +158,7 @@ def test_records():
 
 def test_a_method_without_pairs_says_so(monkeypatch):
     monkeypatch.setitem(METHODS, "kept", lambda part: replace(METHODS[RAW](part), weight=0 * part.weight))
-    bench, cells = DownstreamBench(CURATION, replace(HEADS, steps=1)), [Condition("random", 0.3, 0)]
+    bench, cells = DownstreamBench(CURATION, HeadsModel(replace(HEADS, steps=1))), [Condition("random", 0.3, 0)]
     with pytest.raises(InputError, match=r"--method kept: 0 of 240 pairs are left to train on with 0.3"):
         list(bench_downstream(small_corpus(), bench, cells, check_methods(["kept"]), lambda _: None))
 
@@ -247,7 +242,7 @@ def test_the_command_gives_records_and_tables(shards, tiny_encoder, tmp_path, cu
     assert code == 0, err
     environment, *measured = json.loads(answer.read_text())
     assert (environment["bench"], environment["metric"]) == ("downstream", "environment")
-    assert environment["heads"]["steps"] == HeadOptions().steps
+    assert (environment["model"], environment["heads"]["steps"]) == ("heads", HeadOptions().steps)
     assert all(list(record) == RECORD for record in measured)
     assert {record["method"] for record in measured} == {"ours", *REFERENCES, "weighted"}
     assert all(head in out for head in ("t2i R@10", "gap recovered", "wrong completed"))
