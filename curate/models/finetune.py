@@ -202,7 +202,7 @@ class _Training:
             image, text, scale = self.forward(pixels, batch.tokens.to(self.device))[:3]
         hints = {name: _gathered(hint) for name, hint in batch.hints.tensors(self.device).items()}
         image, text = (_gathered_with_gradient(rows.float()) for rows in (image, text))
-        loss = batch_loss(self.options.loss, image, text, scale, hints)
+        loss = batch_loss(self.options.loss, image, text, scale, hints, self.options.distribution_gap)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise CurateError(
@@ -280,7 +280,14 @@ def learning_rate(step: int, total: int, highest: float) -> float:
     return highest * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
 
 
-def batch_loss(loss: LossName, image: Tensor, text: Tensor, scale: Tensor, hints: Mapping[str, Tensor]) -> Tensor:
+def batch_loss(
+    loss: LossName,
+    image: Tensor,
+    text: Tensor,
+    scale: Tensor,
+    hints: Mapping[str, Tensor],
+    distribution_gap: float = 0.0,
+) -> Tensor:
     """The chosen loss of a batch, a scalar.
 
     Args:
@@ -288,12 +295,16 @@ def batch_loss(loss: LossName, image: Tensor, text: Tensor, scale: Tensor, hints
         image, text: unit rows, float [n, d].
         scale: 1 / temperature.
         hints: `Hints` as tensors.
+        distribution_gap: weight of dsdmr's term of that name, >= 0.
     """
     similarity = image @ text.T
     same = (hints["picture"][:, None] == hints["picture"]) | (hints["caption"][:, None] == hints["caption"])
     if loss == "dsdmr":
         kept = hints["noise_prob"] < 0.5
-        return losses.dsdmr(similarity, hints["margin_image"], hints["margin_text"], kept, same)
+        ranking = losses.dsdmr(similarity, hints["margin_image"], hints["margin_text"], kept, same)
+        if not distribution_gap:
+            return ranking
+        return ranking + distribution_gap * losses.distribution_gap(similarity.diagonal(), hints["noise_prob"])
     logits = scale * similarity
     if loss == "nitc":
         return losses.noise_adaptive_itc(logits, hints["smoothing"], same)
