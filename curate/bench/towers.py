@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from curate.bench.curated import Curated, Split
+from curate.bench.curated import Curated, Rows, Split
 from curate.bench.draws import drawn_batches
 from curate.bench.noise import Corpus
 from curate.bench.paper.retrieval import Recalls, recalls
@@ -89,7 +89,7 @@ class TowersModel:
     def trial(self, corpus: Corpus, split: Split, part: Curated, seed: int) -> TowersTrial:
         """See `TrainedModel`."""
         captions = [corpus.pairs[row].caption for row in split.test]
-        return TowersTrial(self, self.pixels[split.train], self.pixels[split.test], captions, seed)
+        return TowersTrial(self, split, captions, seed)
 
     def facts(self) -> dict[str, Any]:
         """See `TrainedModel`."""
@@ -110,13 +110,13 @@ class TowersTrial:
 
     Args:
         model: what is trained.
-        pixels: of the training pairs, uint8 [n, side, side, 3].
-        tested, captions: pixels and captions of the test pairs, uint8 [m, side, side, 3], [m].
+        split: which pixels are trained on and tested on.
+        captions: of the test pairs, [m].
         seed: of initial weights and batches.
     """
 
-    def __init__(self, model: TowersModel, pixels: Pixels, tested: Pixels, captions: Sequence[str], seed: int) -> None:
-        self.model, self.pixels, self.tested, self.captions, self.seed = model, pixels, tested, captions, seed
+    def __init__(self, model: TowersModel, split: Split, captions: Sequence[str], seed: int) -> None:
+        self.model, self.split, self.captions, self.seed = model, split, captions, seed
 
     def recalls(self, recipe: Recipe) -> Recalls:
         """See `Trial`."""
@@ -127,13 +127,13 @@ class TowersTrial:
 
     def _train(self, towers: TrainableTowers, recipe: Recipe) -> None:
         options = self.model.options
-        steps = options.steps_for(len(self.pixels))
+        steps = options.steps_for(len(self.split.train))
         # An epoch of the loop is the whole budget here: recipes have epochs of their own, of different lengths.
         how = FinetuneOptions(
             trainable="full", loss="nitc", epochs=1, batch_size=options.batch, learning_rate=options.learning_rate,
             seed=self.seed,
         )  # fmt: skip
-        pairs = _Pairs.of(self.pixels, recipe, towers)
+        pairs = TowerPairs.of(self.model.pixels, self.split.train, recipe, towers)
 
         def batches(_: int, start: int) -> Iterator[TrainingBatch]:
             return islice(pairs.batches(options.batch, self.seed), start, steps)
@@ -147,38 +147,47 @@ class TowersTrial:
         towers.model.eval()
         found: list[tuple[Tensor, Tensor]] = []
         with torch.inference_mode(), torch.autocast(device.type, autocast, enabled=autocast is not None):
-            for rows in torch.arange(len(tokens)).split(self.model.options.batch):  # type: ignore[no-untyped-call]
-                pixels = towers.normalise(torch.from_numpy(self.tested[rows.numpy()]).to(device))
-                image, text = towers.model(pixels, tokens[rows].to(device))[:2]
+            for start in range(0, len(tokens), self.model.options.batch):
+                rows = slice(start, start + self.model.options.batch)
+                pixels = torch.from_numpy(self.model.pixels[self.split.test[rows]]).to(device)
+                image, text = towers.model(towers.normalise(pixels), tokens[rows].to(device))[:2]
                 found.append((image.float().cpu(), text.float().cpu()))
         image, text = (torch.cat(side).numpy() for side in zip(*found, strict=True))
         return image, text
 
 
 @dataclass(frozen=True)
-class _Pairs:
-    """A training part as towers are given it: both captions of a pair one behind the other, [2, n, ...]."""
+class TowerPairs:
+    """A training part as towers are given it: both captions of a pair one behind the other, [2, n, ...].
+
+    Its pixels are those of the corpus at `rows`, [n].
+    """
 
     pixels: Pixels
+    rows: Rows
     tokens: Tensor
     caption: NDArray[np.int64]
     recipe: Recipe
 
     @classmethod
-    def of(cls, pixels: Pixels, recipe: Recipe, towers: TrainableTowers) -> _Pairs:
+    def of(cls, pixels: Pixels, rows: Rows, recipe: Recipe, towers: TrainableTowers) -> TowerPairs:
         captions = recipe.captions, recipe.other_captions
         tokens = torch.stack([towers.tokenizer(list(texts)) for texts in captions])
-        return cls(pixels, tokens, np.stack(numbered(*captions)), recipe)
+        return cls(pixels, rows, tokens, np.stack(numbered(*captions)), recipe)
 
     def batches(self, size: int, seed: int) -> Iterator[TrainingBatch]:
         """Without end; which caption of a pair is taken is drawn anew at every step."""
         generator = torch.Generator().manual_seed(seed)
-        weight, chance = (torch.from_numpy(column) for column in (self.recipe.weight, self.recipe.chance))
+        weight, chance = (
+            torch.from_numpy(column.astype(np.float32)) for column in (self.recipe.weight, self.recipe.chance)
+        )
         for drawn in drawn_batches(weight, size, generator):
             other = (torch.rand(len(drawn), generator=generator) < chance[drawn]).long()
             rows = drawn.numpy()
             yield TrainingBatch(
-                torch.from_numpy(self.pixels[rows]), self.tokens[other, drawn], self._hints(rows, other.numpy())
+                torch.from_numpy(self.pixels[self.rows[rows]]),
+                self.tokens[other, drawn],
+                self._hints(rows, other.numpy()),
             )
 
     def _hints(self, rows: NDArray[np.intp], other: NDArray[np.int64]) -> Hints:

@@ -211,7 +211,7 @@ def downstream(
     with _planned(embed_only, runner, workers, console) as (plan, embedded):
         curation = downstream_curation(config, plan)
         corpus = embedded()
-        with console.status("reading pictures" if model == "towers" else "fitting"):
+        with console.status("getting ready to train"):
             bench = DownstreamBench(curation, downstream_model(model, config, plan))
         _measured(
             downstream_environment(environment(corpus, plan.spec.model), bench),

@@ -206,8 +206,8 @@ class _Training:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise CurateError(
-                f"training: the loss of step {self.step} is {value}. Set a lower learning_rate (stage refine), or "
-                "encoder.precision=fp32 if it is lower."
+                f"training: the loss of step {self.step} is {value}. Set a lower learning_rate under refine:, or "
+                "precision: fp32 under encoder: where it is another."
             )
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

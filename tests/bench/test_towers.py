@@ -11,10 +11,11 @@ import torch
 import yaml
 
 from curate.bench.curated import Curated, Split
+from curate.bench.draws import drawn_batches
 from curate.bench.noise import Corpus
 from curate.bench.recipes import METHODS, REFERENCES, Recipe
 from curate.bench.setup import downstream_model
-from curate.bench.towers import FROM_SCRATCH, SMALL_MODEL, SMALL_SIDE, TowerOptions, TowersModel, _Pairs, untrained
+from curate.bench.towers import FROM_SCRATCH, SMALL_MODEL, SMALL_SIDE, TowerOptions, TowerPairs, TowersModel, untrained
 from curate.bench.trials import Trial
 from curate.config import EncoderConfig
 from curate.corpora.pairs import Pair
@@ -114,18 +115,17 @@ def test_the_callers_random_numbers_and_threads_are_left_alone(flags, split, par
     assert torch.get_num_threads() == threads
 
 
-def steps_of(monkeypatch, training: Trial, recipe: Recipe) -> list[np.ndarray]:
+def steps_of(monkeypatch, training: Trial, recipe: Recipe) -> list[torch.Tensor]:
     """The rows of every step."""
     seen = []
-    hints = _Pairs._hints
 
-    def noted(self, rows, other):
-        seen.append(rows)
-        return hints(self, rows, other)
+    def noted(weight, size, generator):
+        for rows in drawn_batches(weight, size, generator):
+            seen.append(rows)
+            yield rows
 
-    monkeypatch.setattr(_Pairs, "_hints", noted)
+    monkeypatch.setattr("curate.bench.towers.drawn_batches", noted)
     training.recalls(recipe)
-    monkeypatch.undo()
     return seen
 
 
@@ -135,7 +135,7 @@ def test_the_budget_does_not_depend_on_how_many_pairs_are_used(flags, split, par
         recipe = METHODS[name](part)
         steps = steps_of(monkeypatch, training, recipe)
         assert [len(rows) for rows in steps] == [32] * (2 * TRAINED // 32)
-        assert recipe.weight[np.concatenate(steps)].all()
+        assert recipe.weight[torch.cat(steps).numpy()].all()
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def towers():
 
 
 def first_batch(flags, towers, recipe: Recipe):
-    return next(_Pairs.of(flags[1][:TRAINED], recipe, towers).batches(TRAINED, 0))
+    return next(TowerPairs.of(flags[1], np.arange(TRAINED), recipe, towers).batches(TRAINED, 0))
 
 
 @pytest.mark.parametrize("chance", [0.0, 1.0])
