@@ -105,22 +105,6 @@ def test_seeds_are_paired():
     assert gap({**sums, "kept": [130.0, 230.0, 330.0]}, "kept") == pytest.approx(0.6)
 
 
-def test_the_truth_in_place_of_one_part(world):
-    part, _, _ = world
-    doubtful = part.noise_prob.copy()
-    doubtful[1::4], doubtful[0::4] = 0.9, 0.2
-    mistaken = replace(part, noise_prob=doubtful, completed=[*map(str.upper, part.true_captions)])
-    weight = {name: METHODS[name](mistaken).weight > 0 for name in METHODS}
-    lost, residue = np.arange(ROWS) % 4 == 1, np.arange(ROWS) % 4 == 0
-    assert (weight["kept_nothing_lost"] != weight["kept"]).tolist() == lost.tolist()
-    assert (weight["kept_no_residue"] != weight["kept"]).tolist() == residue.tolist()
-    assert (weight["oracle"] == ~part.mismatched).all()
-    completed, true = METHODS["completed"](mistaken), METHODS["completed_true_captions"](mistaken)
-    assert true.captions == part.true_captions != completed.captions
-    assert np.array_equal(true.text, part.true_text)
-    assert np.array_equal(true.weight, completed.weight)
-
-
 def test_equal_captions_are_known_as_equal(world):
     part, _, _ = world
     loud = replace(part, captions=["One"] * ROWS, completed=[" one"] * 10 + ["two"] * (ROWS - 10))
@@ -161,14 +145,6 @@ def test_a_method_without_pairs_says_so(monkeypatch):
     bench, cells = DownstreamBench(CURATION, HeadsModel(replace(HEADS, steps=1))), [Condition("random", 0.3, 0)]
     with pytest.raises(InputError, match=r"--method kept: 0 of 240 pairs are left to train on with 0.3"):
         list(bench_downstream(small_corpus(), bench, cells, check_methods(["kept"]), lambda _: None))
-
-
-def test_methods_are_named():
-    assert check_methods(["completed", "kept"]) == ["raw", "oracle", "full_clean", "kept", "completed"]
-    assert check_methods(["all"]) == [*REFERENCES, *RECIPES]
-    assert check_methods(["all", "ablations"]) == list(METHODS)
-    with pytest.raises(InputError, match="--method magic: choose among all, ablations, raw"):
-        check_methods(["magic"])
 
 
 @pytest.fixture
