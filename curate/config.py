@@ -204,6 +204,12 @@ class RefineConfig(_Model):
     temperature: float = Field(
         0.07, gt=0, description="What cosines are divided by; dsdmr has none, towers have their own."
     )
+    distribution_gap: float = Field(
+        0.0,
+        ge=0,
+        description="dsdmr: weight of a second term, which drives the similarities of clean and of noisy pairs apart; "
+        "0: without it. It sees the pairs that are learned from: with trusted_below: 1 all of them.",
+    )
     lora_rank: int = Field(8, ge=1, le=1024, description="Rank of the differences that `lora` trains.")
     checkpoint_steps: int = Field(200, ge=1, description="Steps between two checkpoints of towers in training.")
 
@@ -213,6 +219,12 @@ class RefineConfig(_Model):
         if isinstance(value, dict) and value.get("trainable") in _TOWERS:
             return {**_TOWERS[value["trainable"]], **value}
         return value
+
+    @model_validator(mode="after")
+    def _the_gap_is_a_term_of_dsdmr(self) -> RefineConfig:
+        if self.distribution_gap and self.loss != "dsdmr":
+            raise ValueError(f"distribution_gap is a term of loss: dsdmr; leave it out with loss: {self.loss}")
+        return self
 
 
 class ConceptsConfig(_Model):

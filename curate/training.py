@@ -82,7 +82,7 @@ class TrainWork:
         """
         import torch
 
-        from curate.models.finetune import finetune
+        from curate.models.finetune import autocast_for, finetune
 
         torch.set_num_threads(self.spec.threads)
         towers = self._towers()
@@ -97,7 +97,7 @@ class TrainWork:
         steps = min(sum(group.pairs // share for group in mine) for mine in groups)
         batches = _Batches(self, towers, groups[worker], worker, share, steps)
         kept = _StoredCheckpoints(RunStore(self.run), f"{self.folder}/{CHECKPOINT_FILE}", self.fingerprint)
-        precision = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.spec.precision]
+        precision = autocast_for(self.spec.precision)
         trained = finetune(towers.model, towers.normalise, batches.of_epoch, steps, self.how, kept, precision)
         if worker == 0:
             self._leave(trained, share * workers, steps)

@@ -12,8 +12,10 @@ RUNS_RAY = {"execution.py"}
 PRINTS = {"cli"}
 # Made of torch through and through: nothing of curate imports them before it trains or writes.
 MADE_OF_TORCH = {
+    "bench/draws.py",
     "bench/heads.py",
     "bench/paper/adapter.py",
+    "bench/towers.py",
     "completion/coca.py",
     "models/captioner.py",
     "models/captioner_networks.py",

@@ -40,6 +40,13 @@ def test_values_of_the_file_are_taken():
     assert (config.stages.noise.folds, config.stages.noise.rounds) == (4, 1)
 
 
+def test_a_distribution_gap_without_its_loss_is_a_mistake():
+    with_gap = f"{GOOD}  - refine: {{loss: dsdmr, distribution_gap: 0.5}}\n"
+    assert parse_config(with_gap, "p.yaml").stages.refine.distribution_gap == 0.5
+    with pytest.raises(InputError, match=r"stages.refine: distribution_gap is a term of loss: dsdmr; .*loss: nitc"):
+        parse_config(with_gap.replace("dsdmr", "nitc", 1), "p.yaml")
+
+
 def test_a_stage_that_is_not_named_does_not_run():
     assert parse_config(GOOD.split("  - noise")[0], "p.yaml").stages.noise is None
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from curate.config import parse_config
 from curate.errors import InputError
 from curate.execution import LocalRunner
-from curate.plan import make_plan
+from curate.plan import finetune_options, make_plan, refine_options
 from curate.report.build import make_report
 from curate.store import RunStore
 from curate.summary import summarize
@@ -180,6 +180,17 @@ def test_what_towers_are_trained_with_has_defaults_of_its_own():
     )
     assert (heads.learning_rate, full.learning_rate) == (1e-3, 1e-5)
     assert full.epochs == 4
+
+
+@pytest.mark.parametrize("trainable", ["heads", "full", "lora"])
+def test_the_distribution_gap_of_the_file_is_what_is_trained_with(trainable):
+    text = (
+        "input: {path: x}\noutput: y\nencoder: {model: ViT-B-32, pretrained: z}\n"
+        f"stages: [embed, noise, {{refine: {{trainable: {trainable}, loss: dsdmr, distribution_gap: 0.5}}}}]"
+    )
+    stages = parse_config(text, "p.yaml").stages
+    heads = refine_options(stages.noise, stages.refine).heads
+    assert (heads if trainable == "heads" else finetune_options(stages.refine, 0)).distribution_gap == 0.5
 
 
 def test_where_nearly_nobody_is_trusted_nothing_changes(with_noise, tmp_path, caplog):

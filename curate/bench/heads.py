@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
@@ -13,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from curate.bench.draws import LEAST_ROWS, drawn_batches
 from curate.models.losses import noise_adaptive_itc
 from curate.models.threads import one_torch_thread
 from curate.noise.similarity import Floats, unit_rows
 
 Ints: TypeAlias = NDArray[np.int64]
 
-LEAST_ROWS = 2
 _WARM_UP = 0.1
 # CLIP's: logits of unit vectors are multiplied by 100 at most (Radford et al., ICML 2021).
 _LARGEST_SCALE = 100.0
@@ -200,25 +199,11 @@ def _fit(heads: Heads, pairs: _Tensors, options: HeadOptions) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, options.learning_rate, total_steps=steps, pct_start=_WARM_UP
     )
-    for batch in islice(_batches(pairs.weight, options.batch), steps):
+    for batch in islice(drawn_batches(pairs.weight, options.batch, torch.default_generator), steps):
         optimiser.zero_grad()
         _loss(heads, pairs, batch, log_scale.exp().clamp(max=_LARGEST_SCALE)).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
-
-
-def _batches(weight: Tensor, size: int) -> Iterator[Tensor]:
-    """Epochs of shuffled rows without end, cut into batches across the epochs' ends; full ones if there are rows.
-
-    The row of the largest weight is in every epoch, others with a probability in proportion.
-    """
-    size, waiting, chance = min(size, int((weight > 0).sum())), torch.empty(0, dtype=torch.long), weight / weight.max()
-    while True:
-        while len(waiting) < size:
-            drawn = torch.nonzero(torch.rand(len(weight)) < chance)[:, 0]
-            waiting = torch.cat([waiting, drawn[torch.randperm(len(drawn))]])
-        yield waiting[:size]
-        waiting = waiting[size:]
 
 
 def _loss(heads: Heads, pairs: _Tensors, batch: Tensor, scale: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -14,6 +15,7 @@ from curate.plan import (
     Plan,
     caption_columns,
     concept_options,
+    decode_options,
     encoder_options,
     given_vocabulary,
     noise_columns,
@@ -21,10 +23,12 @@ from curate.plan import (
     refine_options,
 )
 from curate.stages.concepts import ConceptColumns
+from curate.stages.decode import DecodeOptions
 
 if TYPE_CHECKING:
     from curate.bench.captions import CaptionBench
-    from curate.bench.downstream import DownstreamBench
+    from curate.bench.curated import Curation
+    from curate.bench.trials import ModelName, TrainedModel
     from curate.completion.fit import CompletionOptions
 
 _OFFLINE = """\
@@ -98,21 +102,19 @@ def caption_bench(config: PipelineConfig, plan: Plan) -> CaptionBench:
     )
 
 
-def downstream_bench(config: PipelineConfig, plan: Plan) -> DownstreamBench:
-    """What `curate bench downstream` annotates with, and what it trains: the pipeline's options and its text tower.
+def downstream_curation(config: PipelineConfig, plan: Plan) -> Curation:
+    """What `curate bench downstream` annotates with: the pipeline's options and its text tower.
 
     Raises:
         InputError: the vocabulary cannot be read, or the decoder looks at pictures.
     """
     from curate.bench.curated import Curation
-    from curate.bench.downstream import DownstreamBench
-    from curate.bench.heads import HeadOptions
 
     of_concepts = concept_bench(config, plan)
     noise = config.stages.noise or NoiseConfig.model_validate({})
     concepts = config.stages.concepts or ConceptsConfig.model_validate({})
     caption = config.stages.caption or CaptionConfig.model_validate({})
-    curation = Curation(
+    return Curation(
         noise=noise_options(noise),
         refine=None if config.stages.refine is None else refine_options(noise, config.stages.refine),
         concepts=of_concepts.concepts,
@@ -124,7 +126,44 @@ def downstream_bench(config: PipelineConfig, plan: Plan) -> DownstreamBench:
         tokenizer=of_concepts.tokenizer,
         encode=of_concepts.encode,
     )
-    return DownstreamBench(curation, HeadOptions())
+
+
+def downstream_model(name: ModelName, config: PipelineConfig, plan: Plan) -> TrainedModel:
+    """What `curate bench downstream` trains: heads, or whole towers, for which the plan's pictures are read.
+
+    Towers are the pipeline's, with their weights, if it names open_clip's; else a small model with random weights.
+    They are trained on the device and in the precision that the plan chose for the encoder.
+
+    Raises:
+        InputError: the encoder is no open_clip model of two towers, or the pictures take too much memory.
+        CurateError: this machine cannot honour the plan, or a shard has changed since it was embedded.
+    """
+    from curate.bench.trials import HeadsModel
+
+    if name == "heads":
+        from curate.bench.heads import HeadOptions
+
+        return HeadsModel(HeadOptions())
+    from curate.bench.pictures import corpus_pixels
+    from curate.bench.towers import FINE_TUNING, FROM_SCRATCH, SMALL_MODEL, SMALL_SIDE, TowersModel, untrained
+    from curate.models.numerics import check_worker
+    from curate.models.towers import build_trainable_towers
+    from curate.models.weights import ENCODER, OFFLINE, locate
+
+    spec, given = plan.spec, config.encoder
+    check_worker(spec, ENCODER)
+    if given.model == OFFLINE:
+        decode = DecodeOptions(SMALL_SIDE, max_pixels=config.input.max_image_pixels)
+        described = {"model": SMALL_MODEL.model, "pretrained": SMALL_MODEL.pretrained}
+        return TowersModel(
+            untrained(spec.device), corpus_pixels(plan, decode), FROM_SCRATCH, spec.precision, described
+        )
+    files = locate(given.model, given.pretrained)
+    start = partial(build_trainable_towers, files, spec.device)
+    start()
+    described = {"model": spec.model, "pretrained": spec.pretrained}
+    pixels = corpus_pixels(plan, decode_options(config, spec))
+    return TowersModel(lambda _: start(), pixels, FINE_TUNING, spec.precision, described)
 
 
 def _completion_options(caption: CaptionConfig) -> CompletionOptions:

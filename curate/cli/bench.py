@@ -182,6 +182,13 @@ def downstream(
             help="all, or names: kept, weighted, completed; ablations: the truth in place of one part at a time.",
         ),
     ] = "all",
+    model: Annotated[
+        Literal["heads", "towers"],
+        typer.Option(
+            help="What is trained: heads on frozen towers, or whole towers: those of --pipeline from their weights, "
+            "or a small model from scratch."
+        ),
+    ] = "heads",
     pipeline: OptionsFrom = None,
     work: Work = Path("runs/bench-downstream"),
     runner: RunnerName = "local",
@@ -191,9 +198,10 @@ def downstream(
     quiet: Quiet = False,
 ) -> None:
     """Train a small model on the noisy corpus, on what curate makes of it, and on the truth; test on clean pairs."""
-    from curate.bench.downstream import RECIPES, bench_downstream, check_methods, downstream_environment
+    from curate.bench.downstream import DownstreamBench, bench_downstream, downstream_environment
     from curate.bench.noise import conditions, environment
-    from curate.bench.setup import bench_config, downstream_bench, parse_names, parse_rates
+    from curate.bench.recipes import RECIPES, check_methods
+    from curate.bench.setup import bench_config, downstream_curation, downstream_model, parse_names, parse_rates
     from curate.bench.tables import downstream_tables
 
     wanted = check_methods(parse_names(methods))
@@ -201,8 +209,10 @@ def downstream(
     config, embed_only = bench_config(pipeline, inputs, work, [], overrides or [])
     console = Console(highlight=False, quiet=quiet)
     with _planned(embed_only, runner, workers, console) as (plan, embedded):
-        bench = downstream_bench(config, plan)
+        curation = downstream_curation(config, plan)
         corpus = embedded()
+        with console.status("getting ready to train"):
+            bench = DownstreamBench(curation, downstream_model(model, config, plan))
         _measured(
             downstream_environment(environment(corpus, plan.spec.model), bench),
             lambda told: bench_downstream(corpus, bench, cells, wanted, told),

@@ -109,6 +109,11 @@ class Trained:
     epoch_losses: tuple[float, ...]
 
 
+def autocast_for(precision: str) -> torch.dtype | None:
+    """What `finetune` is to compute in where a plan chose fp32, bf16 or fp16: weights stay in float32."""
+    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
 BatchesFrom: TypeAlias = Callable[[int, int], Iterable[TrainingBatch]]
 """Of an epoch, from one of its steps on."""
 
@@ -119,7 +124,7 @@ def finetune(
     batches: BatchesFrom,
     steps_per_epoch: int,
     options: FinetuneOptions,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | None,
     autocast: torch.dtype | None = None,
 ) -> Trained:
     """Train; go on from the checkpoint where there is one.
@@ -133,14 +138,14 @@ def finetune(
         batches: batches of an epoch from a step on, the same ones every time.
         steps_per_epoch: how many there are.
         options: how.
-        checkpoints: where the state goes; only the first worker writes.
+        checkpoints: where the state goes; only the first worker writes. None: it begins anew and leaves nothing.
         autocast: lower precision for the forward pass (mixed precision); None: float32 throughout.
 
     Raises:
         CurateError: the loss is not finite; or the checkpoint is of another training.
     """
     training = _Training(model, normalise, steps_per_epoch * options.epochs, options, autocast)
-    training.restore(checkpoints.load())
+    training.restore(None if checkpoints is None else checkpoints.load())
     first = training.step
     for epoch in range(first // steps_per_epoch, options.epochs):
         start = training.step - epoch * steps_per_epoch
@@ -148,7 +153,8 @@ def finetune(
         for batch in batches(epoch, start):
             training.take_step(batch)
             finished = training.step == training.total
-            if _is_first_worker() and (finished or training.step % options.checkpoint_steps == 0):
+            due = finished or training.step % options.checkpoint_steps == 0
+            if checkpoints is not None and due and _is_first_worker():
                 checkpoints.save(training.state())
                 log.info("step %d of %d, loss %.3f", training.step, training.total, training.losses[-1])
     if options.trainable == "lora":
@@ -201,10 +207,13 @@ class _Training:
             image, text, scale = self.forward(pixels, batch.tokens.to(self.device))[:3]
         hints = {name: _gathered(hint) for name, hint in batch.hints.tensors(self.device).items()}
         image, text = (_gathered_with_gradient(rows.float()) for rows in (image, text))
-        loss = batch_loss(self.options.loss, image, text, scale, hints)
+        loss = batch_loss(self.options.loss, image, text, scale, hints, self.options.distribution_gap)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise CurateError(f"refine: the loss of step {self.step} is {value}; set a lower refine.learning_rate")
+            raise CurateError(
+                f"training: the loss of step {self.step} is {value}. Set a lower learning_rate under refine:, or "
+                "precision: fp32 under encoder: where it is another."
+            )
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimiser)
@@ -276,7 +285,14 @@ def learning_rate(step: int, total: int, highest: float) -> float:
     return highest * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
 
 
-def batch_loss(loss: LossName, image: Tensor, text: Tensor, scale: Tensor, hints: Mapping[str, Tensor]) -> Tensor:
+def batch_loss(
+    loss: LossName,
+    image: Tensor,
+    text: Tensor,
+    scale: Tensor,
+    hints: Mapping[str, Tensor],
+    distribution_gap: float = 0.0,
+) -> Tensor:
     """The chosen loss of a batch, a scalar.
 
     Args:
@@ -284,12 +300,16 @@ def batch_loss(loss: LossName, image: Tensor, text: Tensor, scale: Tensor, hints
         image, text: unit rows, float [n, d].
         scale: 1 / temperature.
         hints: `Hints` as tensors.
+        distribution_gap: weight of dsdmr's term of that name, >= 0.
     """
     similarity = image @ text.T
     same = (hints["picture"][:, None] == hints["picture"]) | (hints["caption"][:, None] == hints["caption"])
     if loss == "dsdmr":
         kept = hints["noise_prob"] < 0.5
-        return losses.dsdmr(similarity, hints["margin_image"], hints["margin_text"], kept, same)
+        ranking = losses.dsdmr(similarity, hints["margin_image"], hints["margin_text"], kept, same)
+        if not distribution_gap:
+            return ranking
+        return ranking + distribution_gap * losses.distribution_gap(similarity.diagonal(), hints["noise_prob"])
     logits = scale * similarity
     if loss == "nitc":
         return losses.noise_adaptive_itc(logits, hints["smoothing"], same)

@@ -17,6 +17,7 @@ class FinetuneOptions:
     Attributes:
         trainable: full: every weight; lora: low-rank differences of them.
         loss: infonce; nitc (NLIP); npc; dsdmr.
+        distribution_gap: weight of dsdmr's term of that name; 0: without it.
         epochs: passes over the trusted pairs.
         batch_size: pairs in one step, over all workers.
         learning_rate: the highest; a tenth of the steps warm up to it, a cosine goes down from it.
@@ -29,6 +30,7 @@ class FinetuneOptions:
 
     trainable: Trainable = "full"
     loss: LossName = "nitc"
+    distribution_gap: float = 0.0
     epochs: int = 1
     batch_size: int = 256
     learning_rate: float = 1e-5

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -270,17 +271,41 @@ def build_trainable_towers(files: ModelFiles, device: str) -> TrainableTowers:
     Raises:
         InputError: they are no open_clip model of two towers, or config and checkpoint do not fit.
     """
-    import torch
-
     if files.model == OFFLINE or "multimodal_cfg" in files.config.get("model_cfg", {}):
         raise InputError(
-            f"refine.trainable: {files.model} is no open_clip model of an image and a text tower, which alone can be "
-            "trained as a whole. Set refine.trainable: heads, or another encoder.model."
+            f"encoder.model: {files.model} is no open_clip model of an image and a text tower, which alone can be "
+            "trained as a whole. Name another, or train heads (refine.trainable: heads, bench --model heads)."
         )
-    model = _open_clip_model(files, "fp32", device)
+    return _trainable(_open_clip_model(files, "fp32", device), files, device)
+
+
+def build_untrained_towers(files: ModelFiles, device: str, seed: int) -> TrainableTowers:
+    """A pair of towers with open_clip's random initial weights: the same ones for the same seed.
+
+    Args:
+        files: of a model of two towers; only its config counts.
+        device: cpu or cuda.
+        seed: of the weights, drawn on the CPU.
+
+    Raises:
+        InputError: open_clip cannot build towers from the config.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _without_weights(files, "fp32")
+    return _trainable(_placed(model, device), files, device)
+
+
+def _trainable(model: Any, files: ModelFiles, device: str) -> TrainableTowers:
+    import torch
+
     scale, shift = _scale_and_shift(_preprocess(model, files), device)
     return TrainableTowers(
-        model, _open_clip_tokenizer(files), lambda pixels: _normalised(pixels, scale, shift, torch.float32)
+        model,
+        partial(_open_clip_tokenizer(files), context_length=int(model.context_length)),
+        lambda pixels: _normalised(pixels, scale, shift, torch.float32),
     )
 
 
@@ -291,7 +316,24 @@ def _open_clip_model(files: ModelFiles, precision: str, device: str) -> Any:
     root logger.
     """
     import open_clip
+
+    model = _without_weights(files, precision)
+    _load_weights(model, files)
+    if precision != "fp32":
+        whole = "timm_model_name" in files.config["model_cfg"]["vision_cfg"] or isinstance(model, open_clip.CoCa)
+        _lower_precision(model, _dtype(precision), whole)
+    return _placed(model, device)
+
+
+def _placed(model: Any, device: str) -> Any:
     import torch
+
+    return model.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
+
+
+def _without_weights(files: ModelFiles, precision: str) -> Any:
+    """The model as its config has it, with random weights."""
+    import open_clip
 
     config = json.loads(json.dumps(files.config["model_cfg"]))
     config["vision_cfg"]["timm_model_pretrained"] = False
@@ -302,15 +344,11 @@ def _open_clip_model(files: ModelFiles, precision: str, device: str) -> Any:
     else:
         kind = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
     try:
-        model = kind(**config, cast_dtype=open_clip.get_cast_dtype(precision))
+        return kind(**config, cast_dtype=open_clip.get_cast_dtype(precision))
     except (TypeError, AssertionError, RuntimeError, ValueError) as error:
         raise InputError(
             f"{files.section.key}.model: open_clip cannot build {files.model} from its config: {error}"
         ) from error
-    _load_weights(model, files)
-    if precision != "fp32":
-        _lower_precision(model, _dtype(precision), "timm_model_name" in config["vision_cfg"] or kind is open_clip.CoCa)
-    return model.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
 
 
 def _load_weights(model: Any, files: ModelFiles) -> None:

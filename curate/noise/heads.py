@@ -96,6 +96,7 @@ class HeadOptions:
         temperature: what cosines are divided by; dsdmr has none.
         smoothing: lambda of nitc.
         margin_image, margin_text: base margins of dsdmr.
+        distribution_gap: weight of dsdmr's term of that name; 0: without it.
     """
 
     loss: LossName = "nitc"
@@ -106,6 +107,7 @@ class HeadOptions:
     smoothing: float = 0.5
     margin_image: float = 0.3
     margin_text: float = 0.2
+    distribution_gap: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -212,11 +214,14 @@ class _Training:
         return npc(self._logits(rows), self._weight[rows], self._logits(entries), entries, bank, self._same(rows))
 
     def _dsdmr(self, rows: torch.Tensor) -> torch.Tensor:
-        from curate.models.losses import dsdmr, dynamic_margins
+        from curate.models.losses import distribution_gap, dsdmr, dynamic_margins
 
-        clean = 1 - self._noise[rows]
-        margins = dynamic_margins(clean, self._options.margin_image, self._options.margin_text)
-        return dsdmr(self._similarity(rows), *margins, kept=clean > 0.5, same=self._same(rows))
+        noise, similarity = self._noise[rows], self._similarity(rows)
+        margins = dynamic_margins(1 - noise, self._options.margin_image, self._options.margin_text)
+        ranking = dsdmr(similarity, *margins, kept=1 - noise > 0.5, same=self._same(rows))
+        if not self._options.distribution_gap:
+            return ranking
+        return ranking + self._options.distribution_gap * distribution_gap(similarity.diagonal(), noise)
 
     def _logits(self, rows: torch.Tensor) -> torch.Tensor:
         return self._similarity(rows) / self._options.temperature

@@ -96,6 +96,7 @@ def refine_options(noise: NoiseConfig, refine: RefineConfig) -> RefineOptions:
         smoothing=noise.smoothing,
         margin_image=noise.margin_image,
         margin_text=noise.margin_text,
+        distribution_gap=refine.distribution_gap,
     )
     return RefineOptions(heads, refine.rounds, refine.settled, refine.trusted_below)
 
@@ -106,6 +107,7 @@ def finetune_options(refine: RefineConfig, seed: int) -> FinetuneOptions:
     return FinetuneOptions(
         trainable=refine.trainable,
         loss=refine.loss,
+        distribution_gap=refine.distribution_gap,
         epochs=refine.epochs,
         batch_size=refine.batch_size,
         learning_rate=refine.learning_rate,

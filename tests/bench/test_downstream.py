@@ -13,20 +13,15 @@ from rich.console import Console
 
 from curate.bench.curated import Curated
 from curate.bench.downstream import (
-    METHODS,
-    RAW,
-    RECIPES,
-    REFERENCES,
     DownstreamBench,
-    Trial,
     bench_downstream,
-    check_methods,
     over_the_seeds,
-    training_set,
 )
 from curate.bench.heads import HeadOptions
 from curate.bench.noise import Condition
+from curate.bench.recipes import METHODS, RAW, RECIPES, REFERENCES, check_methods
 from curate.bench.tables import downstream_tables
+from curate.bench.trials import HeadsModel, HeadsTrial, training_set
 from curate.cli.shared import print_table
 from curate.errors import InputError
 from tests.bench.test_curated import CURATION, small_corpus
@@ -34,7 +29,7 @@ from tests.conftest import Pipeline
 from tests.noise.synthetic import corpus
 
 HEADS = HeadOptions(components=12, hidden=32, width=12, dropout=0.1, steps=80, batch=64, learning_rate=1e-2)
-RECORD = ["bench", "corpus", "kind", "rate", "seed", "method", "subset", "metric", "value", "unit"]
+RECORD = ["bench", "corpus", "model", "kind", "rate", "seed", "method", "subset", "metric", "value", "unit"]
 ROWS, TESTED = 160, 150
 
 
@@ -61,12 +56,12 @@ def world() -> tuple[Curated, np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def sums(world) -> dict[str, list[float]]:
     part, image, text = world
-    trials = [Trial(part, image, text, HEADS, seed) for seed in range(3)]
+    trials = [HeadsTrial(part, image, text, HEADS, seed) for seed in range(3)]
     return {name: [trial.recalls(method(part)).total for trial in trials] for name, method in METHODS.items()}
 
 
 def record(rate: float, seed: int, method: str, subset: str, metric: str, value: float | None) -> dict:
-    values = ("downstream", "c", "random", rate, seed, method, subset, metric, value, "percent")
+    values = ("downstream", "c", "heads", "random", rate, seed, method, subset, metric, value, "percent")
     return dict(zip(RECORD, values, strict=True))
 
 
@@ -110,22 +105,6 @@ def test_seeds_are_paired():
     assert gap({**sums, "kept": [130.0, 230.0, 330.0]}, "kept") == pytest.approx(0.6)
 
 
-def test_the_truth_in_place_of_one_part(world):
-    part, _, _ = world
-    doubtful = part.noise_prob.copy()
-    doubtful[1::4], doubtful[0::4] = 0.9, 0.2
-    mistaken = replace(part, noise_prob=doubtful, completed=[*map(str.upper, part.true_captions)])
-    weight = {name: METHODS[name](mistaken).weight > 0 for name in METHODS}
-    lost, residue = np.arange(ROWS) % 4 == 1, np.arange(ROWS) % 4 == 0
-    assert (weight["kept_nothing_lost"] != weight["kept"]).tolist() == lost.tolist()
-    assert (weight["kept_no_residue"] != weight["kept"]).tolist() == residue.tolist()
-    assert (weight["oracle"] == ~part.mismatched).all()
-    completed, true = METHODS["completed"](mistaken), METHODS["completed_true_captions"](mistaken)
-    assert true.captions == part.true_captions != completed.captions
-    assert np.array_equal(true.text, part.true_text)
-    assert np.array_equal(true.weight, completed.weight)
-
-
 def test_equal_captions_are_known_as_equal(world):
     part, _, _ = world
     loud = replace(part, captions=["One"] * ROWS, completed=[" one"] * 10 + ["two"] * (ROWS - 10))
@@ -135,7 +114,7 @@ def test_equal_captions_are_known_as_equal(world):
 
 def test_records():
     told: list[str] = []
-    bench = DownstreamBench(CURATION, replace(HEADS, steps=20))
+    bench = DownstreamBench(CURATION, HeadsModel(replace(HEADS, steps=20)))
     cells = [Condition("random", 0.3, 0), Condition("random", 0.3, 1)]
     records = list(bench_downstream(small_corpus(), bench, cells, check_methods(["kept"]), told.append))
     assert told[0] == "0.3 exchanged, seed 0: annotating"
@@ -163,17 +142,9 @@ def test_records():
 
 def test_a_method_without_pairs_says_so(monkeypatch):
     monkeypatch.setitem(METHODS, "kept", lambda part: replace(METHODS[RAW](part), weight=0 * part.weight))
-    bench, cells = DownstreamBench(CURATION, replace(HEADS, steps=1)), [Condition("random", 0.3, 0)]
+    bench, cells = DownstreamBench(CURATION, HeadsModel(replace(HEADS, steps=1))), [Condition("random", 0.3, 0)]
     with pytest.raises(InputError, match=r"--method kept: 0 of 240 pairs are left to train on with 0.3"):
         list(bench_downstream(small_corpus(), bench, cells, check_methods(["kept"]), lambda _: None))
-
-
-def test_methods_are_named():
-    assert check_methods(["completed", "kept"]) == ["raw", "oracle", "full_clean", "kept", "completed"]
-    assert check_methods(["all"]) == [*REFERENCES, *RECIPES]
-    assert check_methods(["all", "ablations"]) == list(METHODS)
-    with pytest.raises(InputError, match="--method magic: choose among all, ablations, raw"):
-        check_methods(["magic"])
 
 
 @pytest.fixture
@@ -247,7 +218,7 @@ def test_the_command_gives_records_and_tables(shards, tiny_encoder, tmp_path, cu
     assert code == 0, err
     environment, *measured = json.loads(answer.read_text())
     assert (environment["bench"], environment["metric"]) == ("downstream", "environment")
-    assert environment["heads"]["steps"] == HeadOptions().steps
+    assert (environment["model"], environment["heads"]["steps"]) == ("heads", HeadOptions().steps)
     assert all(list(record) == RECORD for record in measured)
     assert {record["method"] for record in measured} == {"ours", *REFERENCES, "weighted"}
     assert all(head in out for head in ("t2i R@10", "gap recovered", "wrong completed"))

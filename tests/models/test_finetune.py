@@ -12,7 +12,7 @@ import torch
 from curate.errors import CurateError
 from curate.models.finetune import Hints, TrainingBatch, batch_loss, finetune, learning_rate
 from curate.models.finetune_options import FinetuneOptions
-from curate.models.losses import info_nce, itc_losses, npc
+from curate.models.losses import distribution_gap, dsdmr, info_nce, itc_losses, npc
 
 CONFIG = {
     "embed_dim": 8,
@@ -186,6 +186,37 @@ def test_npc_without_a_certain_pair_has_no_memory():
     doubtful = hints(6, 0.5)
     expected = (0.5 * itc_losses(scale * image @ text.T)).mean()
     assert torch.isclose(batch_loss("npc", image, text, scale, tensors(doubtful)), expected)
+
+
+def test_the_distribution_gap_is_added_to_dsdmr_by_its_weight():
+    image, text, scale = rows_of(0), rows_of(1), torch.tensor(5.0).double()
+    noise = np.array([0.0, 0.1, 0.2, 0.7, 0.8, 0.9], np.float32)
+    known = replace(hints(6), noise_prob=noise)
+    cosines = image @ text.T
+    ranking = dsdmr(
+        cosines, torch.tensor(known.margin_image), torch.tensor(known.margin_text), torch.tensor(noise < 0.5)
+    )
+    gap = distribution_gap(cosines.diagonal(), torch.tensor(noise))
+    assert float(gap) > 0
+    for weight in (0.0, 0.5):
+        found = batch_loss("dsdmr", image, text, scale, tensors(known), weight)
+        assert torch.isclose(found, ranking + weight * gap)
+
+
+@pytest.mark.parametrize("trainable", ["full", "lora"])
+def test_the_distribution_gap_changes_the_weights(trainable):
+    def doubtful(epoch, start):
+        for batch in batches(epoch, start):
+            yield replace(batch, hints=replace(batch.hints, noise_prob=np.linspace(0, 0.9, 8, dtype=np.float32)))
+
+    options = replace(OPTIONS, trainable=trainable, loss="dsdmr", epochs=1)
+    plain, driven = (train(doubtful, replace(options, distribution_gap=gap), None).weights for gap in (0.0, 1.0))
+    assert any(not torch.equal(weight, driven[name]) for name, weight in plain.items())
+
+
+def test_without_checkpoints_the_weights_are_the_same():
+    kept, not_kept = (train(batches, OPTIONS, checkpoints).weights for checkpoints in (Kept(), None))
+    assert all(torch.equal(weight, not_kept[name]) for name, weight in kept.items())
 
 
 def test_the_rate_goes_up_and_then_down_to_nothing():

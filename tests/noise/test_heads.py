@@ -107,6 +107,19 @@ def test_what_is_believed_of_pairs_changes_what_is_learned(pairs):
         assert np.array_equal(one.image_map, two.image_map) == (loss == "infonce"), loss
 
 
+def test_the_distribution_gap_drives_doubtful_pairs_away_from_the_others(pairs):
+    cca, given = pairs
+    doubtful = np.arange(300) % 2 == 0
+    believed = replace(given, noise_prob=np.where(doubtful, 0.95, 0.05).astype(np.float32))
+
+    def apart(**gap: float) -> float:
+        heads = project(trained(heads_from_cca(cca), believed, replace(QUICK, loss="dsdmr", **gap)), given.features)
+        own = (heads.image * heads.text).sum(axis=1)
+        return float(own[~doubtful].mean() - own[doubtful].mean())
+
+    assert apart(distribution_gap=1.0) > 2 * apart()
+
+
 def test_copies_of_a_pair_are_no_negatives_of_each_other():
     """Of a corpus of copies of one pair nothing can be learned, and nothing is."""
     one = random_features(1, width=6)
