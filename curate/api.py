@@ -31,6 +31,7 @@ def run(
     *,
     limit: int | None = None,
     fits_from: str | os.PathLike[str] | None = None,
+    retry_failed: bool = False,
     runner: Literal["local", "ray"] = "local",
     workers: int | None = None,
     progress: Progress | None = None,
@@ -44,6 +45,7 @@ def run(
         pipeline: the path of a pipeline file, or what its YAML holds as a dict, or a PipelineConfig.
         limit: a trial on the first so many pairs (whole parts); it has a run directory of its own.
         fits_from: a finished run whose models are used as they are; nothing is fitted again.
+        retry_failed: fetch once more what could not be downloaded; for `format: urls`.
         runner: threads of this process, or a Ray cluster (RAY_ADDRESS; a local one without).
         workers: most that work at once; None: all cores.
         progress: hears how the run goes on, such as a `curate.monitor.Monitor`.
@@ -62,7 +64,8 @@ def run(
     config = _config(pipeline)
     store = RunStore(output_url(config, limit))
     with lock_run(store), open_runner(runner, workers) as chosen, _quiet_pictures(), threadpool_limits(1):
-        plan = make_plan(config, chosen.index, limit, None if fits_from is None else os.fspath(fits_from))
+        fitted = None if fits_from is None else os.fspath(fits_from)
+        plan = make_plan(config, chosen.index, limit, fitted, retry_failed)
         remember_config(store, config)
         reports = execute(plan, chosen, progress or Monitor())
         save_timings(RunStore(config.output), reports)

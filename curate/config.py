@@ -41,11 +41,41 @@ class ColumnNames(_Model):
     key: str | None = Field(None, description="Column with the pair's key; without one the row number is the key.")
 
 
+class DownloadConfig(_Model):
+    """How `format: urls` fetches pictures. What is fetched already stays, whatever is changed here."""
+
+    threads: int = Field(
+        32, ge=1, le=1024, description="Addresses that each worker fetches at once; workers work on whole parts."
+    )
+    timeout: float = Field(
+        10.0, gt=0, le=3600, description="Seconds for one address, from the first look-up to the last byte."
+    )
+    retries: int = Field(
+        2, ge=0, le=20, description="Further tries after 429, 5xx and broken connections, with growing pauses."
+    )
+    max_bytes: int = Field(20_000_000, ge=1, le=1 << 30, description="Larger pictures are not fetched.")
+    max_redirects: int = Field(5, ge=0, le=20, description="Redirects that are followed, each checked anew.")
+    allow_private: bool = Field(
+        False, description="Visit private, loopback, link-local and reserved addresses too; for servers of your own."
+    )
+    user_agent: str = Field(
+        "curate (image-text data curation)",
+        pattern=r"^[A-Za-z0-9][ -~]*$",
+        description="Sent as User-Agent; name somebody who can be asked. X-Robots-Tag may speak to its first word.",
+    )
+    refused_directives: list[str] = Field(
+        default_factory=lambda: ["noai", "noimageai", "noindex", "noimageindex"],
+        description="A picture sent with one of these in X-Robots-Tag is not taken.",
+    )
+
+
 class InputConfig(_Model):
     """Where the pairs are."""
 
-    format: Literal["webdataset", "parquet", "jsonl", "csv"] = Field(
-        "webdataset", description="webdataset (img2dataset tars), parquet, jsonl or csv."
+    format: Literal["webdataset", "parquet", "jsonl", "csv", "urls"] = Field(
+        "webdataset",
+        description="webdataset (img2dataset tars), parquet, jsonl, csv, or urls: a table (.parquet, .jsonl, .csv, "
+        ".tsv) of web addresses, whose pictures are downloaded once into the run directory.",
     )
     path: str | list[str] = Field(
         description="Folder, file, glob or brace range, local or any fsspec URL; or a list of them."
@@ -66,7 +96,10 @@ class InputConfig(_Model):
     keep: list[str] = Field(
         default_factory=list,
         description="Fields carried into the annotations as text, in the column `fields`. webdataset: top-level "
-        "fields of the .json member; parquet, jsonl, csv: columns of the table.",
+        "fields of the .json member; else columns of the table.",
+    )
+    download: DownloadConfig = Field(
+        default_factory=lambda: DownloadConfig(), description="urls: how pictures are fetched."
     )
 
     @field_validator("keep")
@@ -78,6 +111,12 @@ class InputConfig(_Model):
         if twice:
             raise ValueError(f"named twice: {', '.join(twice)}")
         return names
+
+    @model_validator(mode="after")
+    def _only_urls_are_downloaded(self) -> InputConfig:
+        if "download" in self.model_fields_set and self.format != "urls":
+            raise ValueError(f"download is for format: urls; leave it out with format: {self.format}")
+        return self
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ from curate.plan import (
     RefineFitWork,
     RowStep,
     TrainStep,
+    after_download,
     scoring_identity,
     worker_encoder_options,
 )
@@ -117,7 +118,12 @@ def execute(plan: Plan, runner: Runner, progress: Progress) -> list[StepReport]:
     threadpool_limits(1)
     _clean_up(plan)
     reports = []
+    if plan.download is not None:
+        reports.append(_run_step(plan, plan.download, runner, progress))
+        plan = after_download(plan)
     for step in plan.steps:
+        if step is plan.download:
+            continue
         if isinstance(step, RowStep | FitStep) and step.round and is_settled(plan.store, step.round):
             continue
         if isinstance(step, RowStep):
@@ -247,7 +253,8 @@ def _run_step(plan: Plan, step: RowStep, runner: Runner, progress: Progress) -> 
     head = body = 0.0
     for report in runner.run(step.work, tasks, plan.store) if tasks else ():
         if report.error is None:
-            plan.index.record(step.name, report.number, step.fingerprints[report.number])
+            found = None if step is plan.download else step.fingerprints[report.number]
+            plan.index.record(step.name, report.number, found)
         else:
             failed.append(report)
         head, body = head + report.head_seconds, body + report.body_seconds

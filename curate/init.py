@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from curate.config import CaptionConfig, ConceptsConfig, NoiseConfig, parse_config
+from curate.config import CaptionConfig, ConceptsConfig, DownloadConfig, NoiseConfig, parse_config
 from curate.errors import InputError
 from curate.sources import open_source
 from curate.sources.listing import list_files
 from curate.sources.options import ColumnNames, Format, SourceOptions
 from curate.sources.stores import open_store
+from curate.sources.table import ADDRESS_NAMES, find_column
 
 EXTENSIONS: dict[Format, tuple[str, ...]] = {
     "webdataset": (".tar",),
@@ -25,6 +27,7 @@ _HELD: dict[Format, str] = {
     "parquet": "tables with pictures or with paths of pictures",
     "jsonl": "a caption and the path of a picture per line",
     "csv": "a caption and the path of a picture per row",
+    "urls": "a caption and the web address of a picture per row; pictures are downloaded once, into the run directory",
 }
 
 
@@ -85,6 +88,20 @@ def check_columns(found: FoundInput, columns: ColumnNames) -> None:
     open_source(SourceOptions(found.format, (found.path,), columns=columns)).list_shards()
 
 
+def as_urls(found: FoundInput, columns: ColumnNames, names: Sequence[str]) -> tuple[FoundInput, ColumnNames] | None:
+    """A table as one of web addresses, if a column of it is named so; else None.
+
+    Args:
+        found: the table.
+        columns: those that are known already.
+        names: of its columns.
+    """
+    url = find_column(names, columns.image, ADDRESS_NAMES)
+    if found.format == "webdataset" or url is None or url.lower() not in ADDRESS_NAMES:
+        return None
+    return replace(found, format="urls"), replace(columns, image=url)
+
+
 def default_output(source: str) -> str:
     """A run directory that is called like the source."""
     words = [word for word in re.split(r"[^\w.-]+", re.sub(r"[*?\[{].*", "", source)) if word.strip(".")]
@@ -113,6 +130,7 @@ def pipeline_text(found: FoundInput, columns: ColumnNames, output: str, offline:
         path=_quoted(found.path),
         files=files_and_bytes(found.files, found.bytes),
         columns=_columns_text(columns),
+        keep=_KEEP if found.format != "urls" else _urls_text(columns),
         output=_quoted(output),
         encoder=_OFFLINE if offline else _CLIP,
         noise=noise,
@@ -155,6 +173,11 @@ def _columns_text(columns: ColumnNames) -> str:
     return f"\n  columns: {{{inside}}}"
 
 
+def _urls_text(columns: ColumnNames) -> str:
+    url = "url" if columns.image is None else _quoted(columns.image)
+    return _URLS.format(hash="# " if columns.image is None else "", url=url, download=DownloadConfig())
+
+
 def _quoted(text: str) -> str:
     """As a YAML scalar: a JSON string is one."""
     try:
@@ -164,6 +187,13 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+_KEEP = "  # keep: [license] # fields that are carried into the annotations"
+_URLS = """\
+  {hash}keep: [{url}] # fields that are carried into the annotations
+  download:
+    threads: {download.threads} # addresses that each worker fetches at once
+    timeout: {download.timeout:g} # seconds for one address
+    max_bytes: {download.max_bytes}"""
 _OFFLINE = """\
   model: offline # EfficientNet-Lite0 and MiniLM: no GPU, no model hub; mainly for English captions
   # With a GPU and a model hub a CLIP is better; any open_clip model, or the path of a checkpoint:
@@ -180,7 +210,7 @@ _TEMPLATE = """\
 input:
   format: {format} # {held}
   path: {path} # {files}; a list of paths is possible too{columns}
-  # keep: [license] # fields that are carried into the annotations
+{keep}
 output: {output} # all results go there; run again to go on after an interruption
 encoder:
 {encoder}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from curate.sources.base import Part, Shard, ShardError, ShardIndex, Source
-from curate.store import RunStore
+from curate.store import MANIFEST_FILE, RunStore
 
-MANIFEST_FILE = "manifest.parquet"
 ERRORS_FILE = "shard_errors.parquet"
 STAMPS_FILE = "_state/sources.json"
 
@@ -48,12 +47,15 @@ class Manifest:
         errors: what could not become a row, by shard and offset.
         shards: the shards that the parts come from, by name.
         next_number: number of the next new part; numbers are never given twice.
+        downloaded: digest of what was downloaded for each part, None where that is still to do; empty where nothing is
+            to be downloaded.
     """
 
     parts: dict[int, Part]
     errors: tuple[ShardError, ...]
     shards: dict[str, Shard]
     next_number: int
+    downloaded: dict[int, str | None] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:

@@ -180,7 +180,7 @@ class Run:
             raise InputError(
                 f"{self.url}: does not say where its input is; name its pipeline: curate.open(run, pipeline=...)"
             )
-        source = open_source(source_options(self._pipeline))
+        source = open_source(source_options(self._pipeline), self._store.address)
         names = self.columns if columns is None else list(dict.fromkeys([*_IDENTITY, *columns]))
         chosen = ((number, table.select(names)) for number, table in selected_parts(self._store, Selection(where)))
         max_pixels = self._pipeline.input.max_image_pixels

@@ -20,6 +20,7 @@ class Status(str, Enum):
     CORRUPT_IMAGE = "corrupt_image"
     IMAGE_TOO_LARGE = "image_too_large"
     UNREADABLE_ROW = "unreadable_row"
+    DOWNLOAD_FAILED = "download_failed"
 
 
 STATUS_DESCRIPTIONS: dict[Status, str] = {
@@ -31,6 +32,7 @@ STATUS_DESCRIPTIONS: dict[Status, str] = {
     Status.CORRUPT_IMAGE: "the image bytes cannot be decoded",
     Status.IMAGE_TOO_LARGE: "the image has more pixels than input.max_image_pixels, or too many bytes to hold",
     Status.UNREADABLE_ROW: "the record itself cannot be parsed (broken JSON or CSV line)",
+    Status.DOWNLOAD_FAILED: "the image could not be downloaded from its address; `error` says why",
 }
 
 # A list and not a map: Hugging Face's datasets refuses a file with a map column, and pandas does not write one back.
@@ -54,6 +56,17 @@ SOURCE_SCHEMA = pa.schema(
         pa.field("duplicate_key", pa.bool_(), nullable=False),
         pa.field("fields", FIELDS_TYPE),
         pa.field("image", pa.large_binary()),
+    ]
+)
+
+# What the download of a part of a table leaves.
+DOWNLOAD_SCHEMA = pa.schema(
+    [
+        pa.field("row_id", pa.string(), nullable=False),
+        pa.field("url", pa.string()),
+        pa.field("image", pa.large_binary()),
+        pa.field("http_status", pa.int16()),
+        pa.field("error", pa.string()),
     ]
 )
 

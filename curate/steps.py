@@ -6,6 +6,7 @@ any runner can carry them to a worker. `prepare` loads what is heavy, once per w
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ARTIFACT_FILE = "artifact.json"
+# No file has it: a table that was read from a file tells nothing.
+_TOLD_KEY = b"told"
 INPUT_STEP = "embed"
 """The step that reads the input; statuses come from it."""
 
@@ -103,8 +106,20 @@ def finish_part(work: PartWork, task: PartTask, table: pa.Table, store: RunStore
     columns = work.body(task, table)
     if columns.num_rows != task.part.rows:
         raise CurateError(f"{task.step}: part {task.number} has {task.part.rows} rows but {columns.num_rows} came out")
-    store.write_table(part_file(task.step, task.number), columns, task.facts)
+    store.write_table(part_file(task.step, task.number), columns, {**task.facts, **told_facts(columns)})
     return _statuses(columns) if task.step == INPUT_STEP else {}
+
+
+def telling(columns: pa.Table, facts: dict[str, Any]) -> pa.Table:
+    """Columns whose file will hold these facts too: what is known only when they are made."""
+    return columns.replace_schema_metadata({_TOLD_KEY: json.dumps(facts).encode()})
+
+
+def told_facts(columns: pa.Table) -> dict[str, Any]:
+    """What `telling` has added; else nothing."""
+    metadata = columns.schema.metadata or {}
+    facts: dict[str, Any] = json.loads(metadata.get(_TOLD_KEY, b"{}"))
+    return facts
 
 
 def _statuses(columns: pa.Table) -> dict[str, int]:

@@ -37,7 +37,13 @@ if TYPE_CHECKING:
 StepColumns: TypeAlias = tuple[str, Sequence[str]]
 
 METADATA_KEY = b"curate"
+MANIFEST_FILE = "manifest.parquet"
+CONTENT = "content"
+"""In the facts of a file of downloads: digest of what was downloaded."""
+FAILED = "failed"
+"""In the facts of a file of downloads: how many rows came to nothing."""
 TEMPORARY_PREFIX = ".tmp-"
+_BUFFER_BYTES = 1 << 20
 
 
 def fingerprint(facts: Any) -> str:
@@ -185,6 +191,20 @@ class RunStore:
         except (OSError, pa.ArrowInvalid) as error:
             raise CurateError(f"{self.path(name)}: cannot be read: {error}. Delete it and run again.") from error
 
+    def read_batches(self, name: str, rows: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Some columns of a Parquet file of the run, at most `rows` rows in memory at a time.
+
+        Raises:
+            CurateError: the file is absent or broken; says which.
+        """
+        try:
+            with self._fs.open(f"{self._root}/{name}", "rb") as file:
+                # Without pre-buffering a column is read page by page.
+                opened = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+                yield from opened.iter_batches(rows, columns=list(columns))
+        except (OSError, pa.ArrowInvalid) as error:
+            raise CurateError(f"{self.path(name)}: cannot be read: {error}. Delete it and run again.") from error
+
     def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
         """Parquet files of the run with one schema, in this order, as an Arrow dataset: columns are read as needed.
 
@@ -224,24 +244,33 @@ def _stamp(info: Mapping[str, Any]) -> str:
 
 
 JOURNAL = "_state/done.jsonl"
+_REMEMBERED = ("fingerprint", CONTENT, FAILED)
 
 
 class DoneIndex:
     """Which column files exist with which fingerprint, without opening each.
 
-    The journal is a shortcut: a file it does not know (or knows with another stamp) has its fingerprint read from
-    its own metadata, so losing the journal loses nothing.
+    The journal is a shortcut: a file it does not know (or knows with another stamp) has its facts read from its own
+    metadata, so losing the journal loses nothing.
     """
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
-        self._known: dict[str, tuple[str, str]] = {}
+        self._known: dict[str, tuple[str, dict[str, Any]]] = {}
         self._stamps: dict[str, dict[str, str]] = {}
         for entry in _read_journal(store):
-            self._known[entry["file"]] = (entry["stamp"], entry["fingerprint"])
+            self._known[entry["file"]] = (entry["stamp"], _remembered(entry))
 
     def fingerprint(self, step: str, part: int) -> str | None:
         """Fingerprint of a step's file for a part, None if there is no whole file."""
+        facts = self.facts(step, part)
+        return None if facts is None else facts["fingerprint"]
+
+    def facts(self, step: str, part: int) -> dict[str, Any] | None:
+        """What is remembered of a step's file for a part: `fingerprint`, of downloads `content` and `failed` too.
+
+        None if there is no whole file.
+        """
         if step not in self._stamps:
             self._stamps[step] = self._store.list_stamps(step)
         file = part_file(step, part)
@@ -253,11 +282,11 @@ class DoneIndex:
             facts = self._store.read_facts(file)
             if facts is None:
                 return None
-            self._remember(file, stamp, facts["fingerprint"])
+            self._remember(file, stamp, _remembered(facts))
         return self._known[file][1]
 
-    def record(self, step: str, part: int, found: str) -> None:
-        """Remember a file that was just written.
+    def record(self, step: str, part: int, found: str | None) -> None:
+        """Remember a file that was just written; fingerprint None: its facts are to be read from the file.
 
         Raises:
             CurateError: a worker wrote it where this process does not see it.
@@ -272,15 +301,21 @@ class DoneIndex:
             ) from None
         if step in self._stamps:
             self._stamps[step][file.rsplit("/", 1)[-1]] = stamp
-        self._remember(file, stamp, found)
+        if found is None:
+            self._known.pop(file, None)
+        else:
+            self._remember(file, stamp, {"fingerprint": found})
 
-    def _remember(self, file: str, stamp: str, found: str) -> None:
-        self._known[file] = (stamp, found)
-        entry = {"file": file, "stamp": stamp, "fingerprint": found}
-        self._store.append_line(JOURNAL, json.dumps(entry, sort_keys=True))
+    def _remember(self, file: str, stamp: str, facts: dict[str, Any]) -> None:
+        self._known[file] = (stamp, facts)
+        self._store.append_line(JOURNAL, json.dumps({"file": file, "stamp": stamp, **facts}, sort_keys=True))
 
 
-def _read_journal(store: RunStore) -> Iterator[dict[str, str]]:
+def _remembered(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: facts[name] for name in _REMEMBERED if name in facts}
+
+
+def _read_journal(store: RunStore) -> Iterator[dict[str, Any]]:
     try:
         text = store.read_bytes(JOURNAL).decode()
     except FileNotFoundError:

@@ -78,7 +78,7 @@ def _source(store: RunStore, pipeline: Path | None) -> Source:
     from curate.plan import source_options
     from curate.sources import open_source
 
-    return open_source(source_options(pipeline_of(store, pipeline)))
+    return open_source(source_options(pipeline_of(store, pipeline)), store.address)
 
 
 def _print_training_options(target: Path, shards: ExportedShards) -> None:

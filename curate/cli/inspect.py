@@ -201,7 +201,7 @@ class _PictureReader:
         from curate.sources import open_source
 
         config = pipeline_of(self.store, self.pipeline)
-        source = open_source(source_options(config))
+        source = open_source(source_options(config), self.store.address)
         return thumbnails(self.store, source, row_ids, config.input.max_image_pixels, side)
 
 

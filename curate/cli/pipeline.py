@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from curate.init import FoundInput
     from curate.sources.options import ColumnNames
 
-_WEB_ADDRESSES = (
-    "{path}: a table of web addresses, which are not fetched. Fetch the pictures first, with img2dataset "
-    "--output_format webdataset (pip install 'curate[download]'); then: curate init FOLDER"
-)
-
 
 def init(
     source: Annotated[
@@ -54,7 +49,7 @@ def init(
         "Where are the pairs (folder, file or pattern)?", "Where are the pairs? Say it: curate init data/mine"
     )
     found = _chosen(find_inputs(source), kind)
-    columns = _with_columns(found, ColumnNames(image_column, caption_column))
+    found, columns = _with_columns(found, ColumnNames(image_column, caption_column))
     offline = all(installed(package) != MISSING for package in OFFLINE_PACKAGES)
     write_file("--out", target, pipeline_text(found, columns, output or default_output(source), offline))
     out.print(
@@ -102,21 +97,24 @@ def _chosen(inputs: list[FoundInput], kind: str | None) -> FoundInput:
     raise InputError(f"--format {name}: there are {listed}")
 
 
-def _with_columns(found: FoundInput, columns: ColumnNames) -> ColumnNames:
-    """Ask for columns until the files have all that a pair needs."""
-    from curate.init import check_columns
+def _with_columns(found: FoundInput, columns: ColumnNames) -> tuple[FoundInput, ColumnNames]:
+    """Ask for columns until the files have all that a pair needs. A column of web addresses makes it `urls`."""
+    from curate.init import as_urls, check_columns
     from curate.sources.table import MissingColumnError
 
     while True:
         try:
             check_columns(found, columns)
         except MissingColumnError as error:
-            if error.role == "image" and {"url", "image_url"} & {name.lower() for name in error.columns}:
-                raise InputError(_WEB_ADDRESSES.format(path=found.path)) from None
+            addresses = as_urls(found, columns, error.columns) if error.role == "image" else None
+            if addresses is not None:
+                found, columns = addresses
+                continue
             name = _asked(
                 f"Which column holds the {error.role}? There are {', '.join(error.columns)}",
                 f"{error} Here that is --{error.role}-column NAME",
             )
             columns = replace(columns, image=name) if error.role == "image" else replace(columns, caption=name)
         else:
-            return columns
+            named = as_urls(found, columns, [columns.image]) if columns.image else None
+            return named or (found, columns)

@@ -25,6 +25,7 @@ from curate.cli.shared import (
     Overrides,
     PipelineFile,
     Quiet,
+    RetryFailed,
     RunnerName,
     Workers,
     duration,
@@ -88,6 +89,7 @@ def run(
     workers: Workers = None,
     limit: Limit = None,
     fits_from: FitsFrom = None,
+    retry_failed: RetryFailed = False,
     overrides: Overrides = None,
     json_file: JsonFile = None,
     json_logs: Annotated[
@@ -127,7 +129,7 @@ def run(
             with open_runner(runner, workers) as chosen:
                 # Ray takes SIGTERM for itself.
                 stop.listen()
-                plan = make_plan(config, chosen.index, limit, fits_from)
+                plan = make_plan(config, chosen.index, limit, fits_from, retry_failed)
                 remember_config(store, config)
                 monitor.input_read(_input_of(plan))
                 monitor.expect(estimate_seconds(plan))
@@ -237,6 +239,7 @@ def plan(
     workers: Workers = None,
     limit: Limit = None,
     fits_from: FitsFrom = None,
+    retry_failed: RetryFailed = False,
     overrides: Overrides = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -249,7 +252,7 @@ def plan(
     config = load_config(pipeline, overrides or [])
     with open_runner(runner, workers) as chosen:
         with out.status("reading the input"):
-            made = make_plan(config, chosen.index, limit, fits_from)
+            made = make_plan(config, chosen.index, limit, fits_from, retry_failed)
         resources = _resources(chosen, made)
     rows = _plan_rows(made, estimate_seconds(made))
     table = Table("step", "parts", "done", "to do", "pairs to do", "estimate", title=f"{made.manifest.rows:,} pairs")

@@ -52,6 +52,10 @@ FitsFrom = Annotated[
         help="Score with the models that this finished run has fitted; nothing is fitted again.",
     ),
 ]
+RetryFailed = Annotated[
+    bool,
+    typer.Option("--retry-failed", help="With `format: urls`: fetch once more what could not be downloaded."),
+]
 TruthFile = Annotated[
     Path | None, typer.Option(help="A _truth/truth.parquet from `curate data corrupt`: how good is noise_prob?")
 ]

@@ -4,7 +4,7 @@ One module for each kind of step; `make_plan` puts them together.
 """
 
 from curate.plan.fits import scoring_identity
-from curate.plan.make import Plan, make_plan, output_url
+from curate.plan.make import Plan, after_download, make_plan, output_url
 from curate.plan.options import (
     caption_columns,
     coca_options,
@@ -56,6 +56,7 @@ __all__ = [
     "RowStep",
     "Step",
     "TrainStep",
+    "after_download",
     "caption_columns",
     "coca_options",
     "concept_options",

@@ -39,4 +39,7 @@ def embed_facts(config: PipelineConfig, spec: EncoderSpec) -> dict[str, Any]:
 
 def contents_of(manifest: Manifest) -> dict[int, Any]:
     """What tells each part from any other."""
-    return {number: dataclasses.asdict(part) for number, part in manifest.parts.items()}
+    parts = {number: dataclasses.asdict(part) for number, part in manifest.parts.items()}
+    for number, content in manifest.downloaded.items():
+        parts[number]["downloaded"] = content
+    return parts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curate.config import PipelineConfig
@@ -14,6 +13,7 @@ from curate.plan.annotations import plan_annotations
 from curate.plan.beliefs import beliefs_of
 from curate.plan.caption import plan_caption
 from curate.plan.concepts import plan_concepts, plan_concepts_fit, take_concepts_fit
+from curate.plan.download import downloaded, plan_download
 from curate.plan.embed import plan_embed
 from curate.plan.noise import plan_duplicates, plan_noise, plan_noise_fit, take_noise_fit
 from curate.plan.options import source_options
@@ -24,6 +24,7 @@ from curate.plan.step import FitStep, RowStep, Step, TrainStep, annotating
 from curate.sources import open_source
 from curate.sources.base import Source
 from curate.sources.options import SourceOptions
+from curate.sources.urls import DOWNLOAD, UrlsSource
 from curate.steps import PartTask
 from curate.store import DoneIndex, RunStore, fingerprint
 
@@ -46,7 +47,8 @@ class Plan:
         change: how the input differs from the last run's.
         steps: in the order they are carried out.
         index: which column files are there.
-        imported: modules of the user's own that were imported, and from where; for a person.
+        own: stages of the user's own.
+        fits_from: run directory whose fits are used as they are.
     """
 
     config: PipelineConfig
@@ -57,7 +59,19 @@ class Plan:
     change: ManifestChange
     steps: tuple[Step, ...]
     index: DoneIndex
-    imported: tuple[str, ...]
+    own: tuple[PythonStage, ...]
+    fits_from: str | None
+
+    @property
+    def imported(self) -> tuple[str, ...]:
+        """Modules of the user's own that were imported, and from where; for a person."""
+        return tuple(imports_of(self.own))
+
+    @property
+    def download(self) -> RowStep | None:
+        """The step that downloads the pictures, if the input is a table of their addresses."""
+        first = self.steps[0]
+        return first if isinstance(first, RowStep) and first.name == DOWNLOAD else None
 
     def tasks(self, step: RowStep) -> list[PartTask]:
         """The parts of a step that are still to do."""
@@ -79,7 +93,13 @@ def output_url(config: PipelineConfig, limit: int | None) -> str:
     return config.output if limit is None else f"{config.output.rstrip('/')}-limit-{limit}"
 
 
-def make_plan(config: PipelineConfig, index: Indexer, limit: int | None = None, fits_from: str | None = None) -> Plan:
+def make_plan(
+    config: PipelineConfig,
+    index: Indexer,
+    limit: int | None = None,
+    fits_from: str | None = None,
+    retry_failed: bool = False,
+) -> Plan:
     """Look at input, run directory and encoder, and decide what is to do. Imports stages of the user's own.
 
     Args:
@@ -87,16 +107,21 @@ def make_plan(config: PipelineConfig, index: Indexer, limit: int | None = None, 
         index: reads shards that are new or changed; a runner's.
         limit: a trial run on the first so many pairs, rounded up to whole parts.
         fits_from: a finished run whose fits are used as they are; this very run directory may be named.
+        retry_failed: fetch once more what could not be downloaded.
 
     Raises:
-        InputError: the input matches nothing, the encoder cannot be had, a stage of the user's own cannot be used, or
-            `fits_from` has no fits for it.
+        InputError: the input matches nothing, the encoder cannot be had, a stage of the user's own cannot be used,
+            `fits_from` has no fits for it, or nothing is downloaded that could be tried again.
         CurateError: weights or the run directory cannot be reached.
     """
+    if retry_failed and config.input.format != "urls":
+        raise InputError(
+            f"--retry-failed: input.format is {config.input.format}, so nothing is downloaded; leave it out."
+        )
     own = python_stages(config)
     store = RunStore(output_url(config, limit))
     options = source_options(config, limit)
-    source = open_source(options)
+    source = open_source(options, store.address)
     cutting = _cutting(options)
     shards = source.list_shards()
     spec = remembered_encoder(config, store)
@@ -104,8 +129,23 @@ def make_plan(config: PipelineConfig, index: Indexer, limit: int | None = None, 
     if not manifest.parts:
         raise InputError(_no_pairs(config, manifest))
     done = DoneIndex(store)
-    steps = _steps(config, store, source, spec, manifest, done, fits_from, own)
-    return Plan(config, store, source, spec, manifest, change, steps, done, tuple(imports_of(own)))
+    plan = Plan(config, store, source, spec, manifest, change, (), done, tuple(own), fits_from)
+    return _with_steps(plan, retry_failed)
+
+
+def after_download(plan: Plan) -> Plan:
+    """The plan anew when its download step is done: what was downloaded decides what else is to do."""
+    return _with_steps(plan, retry_failed=False)
+
+
+def _with_steps(plan: Plan, retry_failed: bool) -> Plan:
+    if not isinstance(plan.source, UrlsSource):
+        return dataclasses.replace(plan, steps=_steps(plan))
+    download = plan_download(
+        plan.config.input.download, plan.source, plan.store, plan.manifest, plan.index, retry_failed
+    )
+    plan = dataclasses.replace(plan, manifest=downloaded(plan.manifest, download, plan.index))
+    return dataclasses.replace(plan, steps=(download, *_steps(plan)))
 
 
 def _no_pairs(config: PipelineConfig, manifest: Manifest) -> str:
@@ -123,16 +163,10 @@ def _cutting(options: SourceOptions) -> str:
     return fingerprint({**deciding, "path": None, "image_root": None})
 
 
-def _steps(
-    config: PipelineConfig,
-    store: RunStore,
-    source: Source,
-    spec: EncoderSpec,
-    manifest: Manifest,
-    done: DoneIndex,
-    fits_from: str | None,
-    own: Sequence[PythonStage],
-) -> tuple[Step, ...]:
+def _steps(plan: Plan) -> tuple[Step, ...]:
+    """The steps behind the download."""
+    config, store, source, spec, manifest = plan.config, plan.store, plan.source, plan.spec, plan.manifest
+    done, fits_from, own = plan.index, plan.fits_from, plan.own
     embed = plan_embed(config, source, spec, manifest, done)
     noise_fit: FitStep | None = None
     refined: list[str] = []

@@ -102,7 +102,7 @@ def _pictures(
     if pipeline is None:
         return {}, "this run directory does not say where its input is; name the pipeline file with --pipeline."
     try:
-        source = open_source(source_options(pipeline))
+        source = open_source(source_options(pipeline), store.address)
         found = thumbnails(store, source, findings.row_ids, pipeline.input.max_image_pixels)
     except (CurateError, OSError) as error:
         return {}, f"the input cannot be read any more: {error}"

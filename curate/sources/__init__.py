@@ -10,11 +10,16 @@ from curate.sources.options import SourceOptions
 from curate.sources.parquet import ParquetSource
 from curate.sources.stores import open_store
 from curate.sources.text import CommaSeparated, JsonLines, TextSource
+from curate.sources.urls import UrlsSource
 from curate.sources.webdataset import WebDatasetSource
 
 
-def open_source(options: SourceOptions) -> Source:
+def open_source(options: SourceOptions, run: str | None = None) -> Source:
     """The source for an input; nothing is read yet.
+
+    Args:
+        options: of the input.
+        run: the run directory; `format: urls` reads pictures there.
 
     Raises:
         InputError: an unknown format, a part size below 1, or an image_root in a store nobody knows.
@@ -30,7 +35,9 @@ def open_source(options: SourceOptions) -> Source:
         return TextSource(options, JsonLines(options.columns, options.keep))
     if options.format == "csv":
         return TextSource(options, CommaSeparated(options.columns, options.keep))
-    raise InputError(f"input.format is {options.format!r}. It is one of webdataset, parquet, jsonl, csv.")
+    if options.format == "urls":
+        return UrlsSource(options, run)
+    raise InputError(f"input.format is {options.format!r}. It is one of webdataset, parquet, jsonl, csv, urls.")
 
 
 def _with_absolute_image_root(options: SourceOptions) -> SourceOptions:

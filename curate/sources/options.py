@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Format = Literal["webdataset", "parquet", "jsonl", "csv"]
+Format = Literal["webdataset", "parquet", "jsonl", "csv", "urls"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class SourceOptions:
     """One input.
 
     Attributes:
-        format: how the files are written.
+        format: how the files are written; urls: tables whose image column holds web addresses.
         path: patterns: local path, folder, glob (with `**`), braces `{000..012}` or `{a,b}`, fsspec URL.
         part_rows: at most so many pairs in a part (at least 1).
         columns: for tables.

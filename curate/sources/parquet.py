@@ -37,12 +37,13 @@ from curate.sources.table import (
     CAPTION_COLUMNS,
     IMAGE_COLUMNS,
     KEY_COLUMNS,
-    ImageFiles,
+    URL_COLUMNS,
+    ImageReferences,
     Role,
     check_kept,
     find_column,
     hash_picture,
-    image_files,
+    image_references,
     no_such_column,
     wrong_type,
 )
@@ -157,7 +158,7 @@ class ParquetSource:
     ) -> Iterator[tuple[Pair, bool]]:
         """Pairs of rows [first_row, first_row + rows), each with whether its image is a file of its own."""
         layout = self._layout(shard, file.schema_arrow)
-        files = image_files(self.options.image_root, shard.uri)
+        files = image_references(self.options, shard.uri)
         spans = _spans(file, first_row, rows)
         for row, batch in (found for span in spans for found in _batches(file, layout.columns(), span, batch_rows)):
             captions = flat_values(batch.column(layout.caption))
@@ -180,7 +181,8 @@ class ParquetSource:
 
     def _layout(self, shard: Shard, schema: pa.Schema) -> _Layout:
         wanted = self.options.columns
-        image = _column(shard, schema, "image", wanted.image, IMAGE_COLUMNS)
+        usual = URL_COLUMNS if self.options.format == "urls" else IMAGE_COLUMNS
+        image = _column(shard, schema, "image", wanted.image, usual)
         caption = _column(shard, schema, "caption", wanted.caption, CAPTION_COLUMNS)
         has_key = wanted.key is not None or find_column(schema.names, None, KEY_COLUMNS) is not None
         return _Layout(image, caption, _column(shard, schema, "key", wanted.key, KEY_COLUMNS) if has_key else None)
@@ -329,7 +331,7 @@ def _images(column: pa.Array) -> list[tuple[bytes | None, bytes | None]]:
     return [(None, value) if is_path else (value, None) for value in flat_values(column)]
 
 
-def _picture(data: bytes | None, path: bytes | None, files: ImageFiles) -> tuple[Picture, bool]:
+def _picture(data: bytes | None, path: bytes | None, files: ImageReferences) -> tuple[Picture, bool]:
     if data is not None:
         return picture_of(data), False
     if not path:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from curate.errors import CurateError, InputError
 from curate.sources.base import Shard
-from curate.sources.rows import MAX_IMAGE_BYTES, Picture, no_picture, picture_of, too_large
+from curate.sources.options import SourceOptions
+from curate.sources.rows import MAX_IMAGE_BYTES, Picture, no_picture, picture_of, raw_bytes, too_large
 from curate.sources.stores import LocalStore, RemoteStore, open_store, parent_url, url_scheme
 
 Role = Literal["image", "caption", "key"]
@@ -21,6 +22,8 @@ Role = Literal["image", "caption", "key"]
 # Usual names, the likeliest first. img2dataset calls the image column by its encoding; Hugging Face says `image`.
 PATH_COLUMNS = ("image", "image_path", "file_name", "path")
 IMAGE_COLUMNS = ("jpg", "png", "webp", "jpeg", *PATH_COLUMNS)
+ADDRESS_NAMES = ("url", "image_url", "img_url")
+URL_COLUMNS = (*ADDRESS_NAMES, "image", "link")
 CAPTION_COLUMNS = ("caption", "text")
 KEY_COLUMNS = ("key", "id")
 
@@ -116,11 +119,27 @@ def _nearest(wanted: Iterable[str], columns: list[str]) -> str | None:
     return None
 
 
+class ImageReferences(Protocol):
+    """What stands for the pictures in a table."""
+
+    def read(self, reference: str) -> Picture:
+        """The picture, or why there is none.
+
+        Raises:
+            CurateError: the store that holds it cannot be reached.
+        """
+        ...
+
+    def stamp(self, reference: str) -> str:
+        """What changes when the picture does, as far as can be seen cheaply; else "-"."""
+        ...
+
+
 @dataclass(frozen=True)
 class ImageFiles:
     """The image files a table names: relative to a folder, absolute, or fsspec URLs.
 
-    Web addresses are not fetched: what lies there may change or vanish between two readings.
+    Web addresses are not fetched here: what lies there may change or vanish between two readings.
 
     Attributes:
         root: folder of relative paths, as absolute path or URL.
@@ -136,7 +155,7 @@ class ImageFiles:
         """
         location = self._locate(reference)
         if url_scheme(location) in ("http", "https"):
-            return no_picture(f"{reference} is a web address: download the images first, a table source does not")
+            return no_picture(f"{reference} is a web address: a table of these is read with `format: urls`")
         try:
             store, path = open_store(location)
         except InputError as error:
@@ -162,9 +181,23 @@ class ImageFiles:
         return f"{self.root.rstrip('/')}/{reference}"
 
 
-def image_files(image_root: str | None, shard_uri: str) -> ImageFiles:
+class WebAddresses:
+    """The addresses themselves in place of pictures: they are fetched once, by a step of their own."""
+
+    def read(self, reference: str) -> Picture:
+        """The address as bytes."""
+        return Picture(raw_bytes(reference))
+
+    def stamp(self, reference: str) -> str:
+        """What lies at an address is not looked at."""
+        return "-"
+
+
+def image_references(options: SourceOptions, shard_uri: str) -> ImageReferences:
     """Image paths of a table start in `image_root`, or without one beside the table file."""
-    return ImageFiles(parent_url(shard_uri) if image_root is None else image_root)
+    if options.format == "urls":
+        return WebAddresses()
+    return ImageFiles(parent_url(shard_uri) if options.image_root is None else options.image_root)
 
 
 def hash_picture(digest: blake2b, picture: Picture) -> None:

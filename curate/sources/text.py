@@ -35,12 +35,12 @@ from curate.sources.table import (
     CAPTION_COLUMNS,
     KEY_COLUMNS,
     PATH_COLUMNS,
-    ImageFiles,
+    ImageReferences,
     Role,
     check_kept,
     find_column,
     hash_picture,
-    image_files,
+    image_references,
     no_such_column,
 )
 from curate.sources.tar import other_format
@@ -75,7 +75,7 @@ class Record:
     fields: Fields | None = None
     broken: str | None = None
 
-    def pair(self, row: int, files: ImageFiles) -> Pair:
+    def pair(self, row: int, files: ImageReferences) -> Pair:
         if self.broken is not None:
             return broken_pair(row, self.broken, self.fields)
         picture = files.read(self.image) if isinstance(self.image, str) else self.image
@@ -134,6 +134,8 @@ class TextSource:
         """
         shards = list_files(self.options.path, self.dialect.extensions)
         self.dialect.check_columns(shards)
+        if self.options.format == "urls":
+            return shards
         return [self._stamped(shard) if url_scheme(shard.uri) == "file" else shard for shard in shards]
 
     def index(self, shard: Shard) -> ShardIndex:
@@ -169,7 +171,7 @@ class TextSource:
         digest = new_checksum()
         digest.update(head.content)
         window.hash_into(digest, part.start, part.end)
-        files = image_files(self.options.image_root, shard.uri)
+        files = image_references(self.options, shard.uri)
 
         def pairs() -> Iterator[Pair]:
             records = self.dialect.records(head, shard, window, part.start, part.end)
@@ -190,7 +192,7 @@ class TextSource:
         return self.dialect.head(shard, window)
 
     def _parts(self, shard: Shard, window: Window, head: Head) -> list[Part]:
-        files = image_files(self.options.image_root, shard.uri)
+        files = image_references(self.options, shard.uri)
         records = self.dialect.records(head, shard, window, head.end, shard.size)
         tally = KeyTally()
         parts: list[Part] = []
@@ -211,7 +213,7 @@ class TextSource:
         return [replace(part, duplicate_rows=rows_within(repeated, part.first_row, part.rows)) for part in parts]
 
     def _stamped(self, shard: Shard) -> Shard:
-        files = image_files(self.options.image_root, shard.uri)
+        files = image_references(self.options, shard.uri)
         digest = new_checksum()
         with open_window(shard.uri, 0, shard.size) as window:
             try:
@@ -230,6 +232,7 @@ class JsonLines:
 
     columns: ColumnNames
     keep: tuple[str, ...] = ()
+    image_columns: tuple[str, ...] = PATH_COLUMNS
     extensions: tuple[str, ...] = (".jsonl", ".ndjson")
 
     def head(self, shard: Shard, window: Window) -> Head:
@@ -262,7 +265,7 @@ class JsonLines:
 
     def _needed(self) -> list[tuple[Role, str | None, Sequence[str]]]:
         return [
-            ("image", self.columns.image, PATH_COLUMNS),
+            ("image", self.columns.image, self.image_columns),
             ("caption", self.columns.caption, CAPTION_COLUMNS),
         ]
 
@@ -273,7 +276,7 @@ class JsonLines:
         if isinstance(values, str):
             return self._broken(start, end, f"the line is {values}")
         key = _first_filled(values, self.columns.key, KEY_COLUMNS)
-        image = _image_path(_first_filled(values, self.columns.image, PATH_COLUMNS))
+        image = _image_path(_first_filled(values, self.columns.image, self.image_columns))
         return Record(start, end, key, image, self._caption(values), kept_fields(self.keep, values))
 
     def _broken(self, start: int, end: int, why: str) -> Record:
@@ -292,6 +295,7 @@ class CommaSeparated:
 
     columns: ColumnNames
     keep: tuple[str, ...] = ()
+    image_columns: tuple[str, ...] = PATH_COLUMNS
     extensions: tuple[str, ...] = (".csv", ".tsv")
 
     def head(self, shard: Shard, window: Window) -> Head:
@@ -327,7 +331,7 @@ class CommaSeparated:
 
     def _places(self, head: Head, shard: Shard) -> _Places:
         names = list(head.columns)
-        image = _place(shard, "image", self.columns.image, PATH_COLUMNS, names)
+        image = _place(shard, "image", self.columns.image, self.image_columns, names)
         caption = _place(shard, "caption", self.columns.caption, CAPTION_COLUMNS, names)
         has_key = self.columns.key is not None or find_column(names, None, KEY_COLUMNS) is not None
         key = _place(shard, "key", self.columns.key, KEY_COLUMNS, names) if has_key else None
