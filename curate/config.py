@@ -60,13 +60,19 @@ class DownloadConfig(_Model):
     )
     user_agent: str = Field(
         "curate (image-text data curation)",
-        pattern=r"^[A-Za-z0-9][ -~]*$",
         description="Sent as User-Agent; name somebody who can be asked. X-Robots-Tag may speak to its first word.",
     )
     refused_directives: list[str] = Field(
         default_factory=lambda: ["noai", "noimageai", "noindex", "noimageindex"],
         description="A picture sent with one of these in X-Robots-Tag is not taken.",
     )
+
+    @field_validator("user_agent")
+    @classmethod
+    def _one_line_of_ascii(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][ -~]*", value):
+            raise ValueError("must be one line of ASCII that begins with a letter or digit")
+        return value
 
 
 class InputConfig(_Model):

@@ -58,7 +58,7 @@ def test_a_stage_that_is_not_named_does_not_run():
         ("- noise", "- niose", "p.yaml:6: stages: there is no stage 'niose'; did you mean 'noise'?"),
         ("output", "outptu", "p.yaml:2: outptu: unknown key; did you mean 'output'?"),
         ("rounds: 1", "rounds: two", "p.yaml:6: stages.noise.rounds: input should be a valid integer"),
-        ("webdataset", "wds", "p.yaml:1: input.format: input should be 'webdataset', 'parquet', 'jsonl' or 'csv'"),
+        ("webdataset", "wds", "p.yaml:1: input.format: input should be 'webdataset', 'parquet', 'jsonl', 'csv' or "),
         ("folds: 4", "clean_below: 0.9", "p.yaml:6: stages.noise: clean_below (0.9) must not be above noisy_above"),
         ("- embed\n  ", "", "'embed' must come first"),
         ("folds: 4", "folds: 1", "p.yaml:6: stages.noise.folds: input should be greater than or equal to 2"),

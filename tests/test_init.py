@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from curate.config import load_config
+from curate.config import DownloadConfig, load_config
 from curate.errors import InputError
 from curate.init import FoundInput, default_output, find_inputs, pipeline_text
 from curate.sources.options import ColumnNames
@@ -93,11 +93,23 @@ def test_tables_with_usual_and_unusual_columns(here, curate, name):
     assert load_config("pipeline.yaml").input.columns.caption == "title"
 
 
-def test_a_table_of_web_addresses_is_told_how_to_fetch_them(here, curate):
-    (here / "u.csv").write_text("url,caption\nhttp://example.org/1.jpg,a cat\n")
+@pytest.mark.parametrize("column", ["url", "URL", "image_url"])
+def test_a_table_of_web_addresses_is_downloaded(here, curate, column):
+    (here / "u.csv").write_text(f"{column},caption\nhttp://example.org/1.jpg,a cat\n")
+    for more in ([], ["--image-column", column]):
+        assert curate("init", "u.csv", "--force", *more)[0] == 0
+        given = load_config("pipeline.yaml").input
+        assert (given.format, given.columns.image, given.keep) == ("urls", column, [column])
+        assert given.download == DownloadConfig()
+
+
+def test_addresses_without_captions_are_told(here, curate):
+    (here / "u.csv").write_text("url,title\nhttp://example.org/1.jpg,a cat\n")
     code, _, told = curate("init", "u.csv")
     assert code == 2
-    assert "img2dataset" in told
+    assert "--caption-column NAME" in told
+    assert curate("init", "u.csv", "--caption-column", "title")[0] == 0
+    assert load_config("pipeline.yaml").input.columns.caption == "title"
 
 
 def test_where_formats_are_mixed_one_is_chosen(here, curate):

@@ -11,10 +11,9 @@ from typing import TypeAlias
 
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# RFC 6052 and RFC 8215: translators to IPv4, whose address is in the last 32 bits.
-_NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
-# RFC 4291, section 2.5.5.1: IPv4-compatible addresses, deprecated.
-_IPV4_COMPATIBLE = ipaddress.IPv6Network("::/96")
+# RFC 6052: a translator to IPv4, whose address is in the last 32 bits. Where a network has no IPv4 of its own, name
+# servers give such addresses for most hosts.
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class AddressError(Exception):
@@ -78,37 +77,30 @@ def resolve(host: str, port: int, allow_private: bool) -> list[Endpoint]:
 def refusal(address: str) -> str | None:
     """Why an address may not be visited; None if it is a public one.
 
-    IPv6 addresses that carry an IPv4 address (mapped, compatible, 6to4, Teredo, NAT64) must be public in both.
+    Of an IPv6 address that stands for an IPv4 address (mapped, 6to4, NAT64) that one counts too.
 
     Raises:
         ValueError: it is no IP address.
     """
-    outer = ipaddress.ip_address(address)
-    for inner in (outer, *_carried(outer)):
-        kind = _kind(inner)
-        if kind is not None:
-            return f"address {address} is {kind}"
-    return None
-
-
-def _carried(address: IpAddress) -> list[ipaddress.IPv4Address]:
-    if isinstance(address, ipaddress.IPv4Address):
-        return []
-    carried = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    if any(address in network for network in (*_NAT64, _IPV4_COMPATIBLE)):
-        carried.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return [inner for inner in carried if inner is not None]
+    given = ipaddress.ip_address(address)
+    kind = _kind(given)
+    return None if kind is None else f"address {address} is {kind}"
 
 
 def _kind(address: IpAddress) -> str | None:
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return None  # what counts is the address that it carries
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return _kind(address.ipv4_mapped)
+        if address in _NAT64:
+            return _kind(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        if address.sixtofour is not None and (kind := _kind(address.sixtofour)) is not None:
+            return kind
     kinds = {
         "loopback": address.is_loopback,
         "unspecified": address.is_unspecified,
         "link-local": address.is_link_local,
         "multicast": address.is_multicast,
-        "private": address.is_private or getattr(address, "is_site_local", False),
+        "private": address.is_private or (isinstance(address, ipaddress.IPv6Address) and address.is_site_local),
         "reserved": address.is_reserved or not address.is_global,
     }
     return next((kind for kind, holds in kinds.items() if holds), None)
