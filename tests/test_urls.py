@@ -255,8 +255,8 @@ def test_reports_and_exports_read_the_run_directory_not_the_web(listed, curate, 
     import curate as library
 
     pairs = list(library.open(listed.output, listed.file()).pairs())
-    assert pairs[0].image_bytes == make_pairs(ROWS)[0][0]
-    assert pairs[GONE].image_bytes is None
+    assert pairs[0].image == make_pairs(ROWS)[0][0]
+    assert pairs[GONE].image is None
     assert listed.asked() == 0
 
 
