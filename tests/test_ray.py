@@ -14,6 +14,8 @@ from tests.conftest import Pipeline, worked_on
 from tests.test_python_step import BRIGHTNESS, LENGTHS
 from tests.test_run import noise_by_key, shuffled_corpus
 from tests.test_training import training_of, weights
+from tests.test_urls import UrlPipeline
+from tests.web import serving
 
 
 @pytest.fixture(scope="module")
@@ -167,3 +169,13 @@ def test_a_cluster_that_was_joined_before_is_not_left(ray_runner):
 
     RayRunner(workers=1).close()
     assert ray.is_initialized()
+
+
+def test_ray_downloads_to_the_same_bytes_as_local(tiny_encoder, ray_runner, tmp_path):
+    with serving() as web:
+        local = UrlPipeline(web, tmp_path / "local", tiny_encoder)
+        remote = UrlPipeline(web, tmp_path / "ray", tiny_encoder)
+        local.run()
+        remote.run(runner=ray_runner)
+    assert remote.contents() == local.contents()
+    assert set(remote.annotations().status) == {"ok"}
