@@ -48,7 +48,7 @@ class DownloadConfig(_Model):
         32, ge=1, le=1024, description="Addresses that each worker fetches at once; workers work on whole parts."
     )
     timeout: float = Field(
-        10.0, gt=0, le=3600, description="Seconds for one address, from the first look-up to the last byte."
+        10.0, gt=0, le=3600, description="Seconds for one address, redirects included, without the look-up of names."
     )
     retries: int = Field(
         2, ge=0, le=20, description="Further tries after 429, 5xx and broken connections, with growing pauses."

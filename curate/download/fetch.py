@@ -39,7 +39,7 @@ class FetchOptions:
     """How an address is fetched.
 
     Attributes:
-        timeout: seconds for one try, from the look-up of the host's first name to the last byte, redirects included.
+        timeout: seconds for one try, redirects included; the look-up of a name takes what the resolver takes.
         retries: further tries where the server is busy or the connection breaks.
         max_bytes: of a picture.
         max_redirects: that are followed.
