@@ -11,7 +11,6 @@ from curate.summary import Summary
 
 MANY_UNUSABLE = 0.01
 """A larger share of pairs that cannot be used is worth a look."""
-KEPT_BY_RANK = 0.7
 
 
 @dataclass(frozen=True)
@@ -56,5 +55,5 @@ def _worth_keeping(summary: Summary) -> tuple[str, str]:
     if separable == "yes":
         return "noise_prob < 0.5", "the pairs that are rather clean, for a trainer"
     if separable == "weak":
-        return f"noise_rank < {KEPT_BY_RANK:g}", "not clearly separable: by rank, the pairs that agree best"
+        return "noise_prob < 0.5", "not clearly separable: without the mismatches that were found; near misses stay"
     return "status == 'ok'", "not separable: noise_prob says nothing here"

@@ -29,8 +29,8 @@ def test_a_run_that_separates_is_cut_by_probability():
     ]
 
 
-@pytest.mark.parametrize(("separable", "where"), [("weak", "noise_rank < 0.7"), ("no", "status == 'ok'")])
-def test_a_probability_that_means_little_cuts_nothing(separable, where):
+@pytest.mark.parametrize(("separable", "where"), [("weak", "noise_prob < 0.5"), ("no", "status == 'ok'")])
+def test_a_probability_that_means_little_cuts_little(separable, where):
     last = next_steps(summary(LABELS, separable=separable), "runs/x")[-1]
     assert f'--where "{where}"' in last.command
     assert "separable" in last.why
