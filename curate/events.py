@@ -172,7 +172,7 @@ class Warned:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """All is done. Pairs of the whole run by status and label, and commands to type next."""
+    """All is done. Pairs of the whole run by status and label, commands to type next, requests sent again by store."""
 
     name: ClassVar[str] = "run_finished"
     pairs: int
@@ -182,6 +182,7 @@ class RunFinished:
     separable: str | None
     next: Sequence[str]
     exit_code: int = 0
+    retries: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Protocol
 
@@ -47,6 +49,7 @@ from curate.plan import (
     worker_encoder_options,
 )
 from curate.progress import PartReport, Progress, StepReport, StepStart
+from curate.retries import RetryCounts, count_retries, counting_retries
 from curate.sampling import draw_caption_sample, draw_concept_sample, draw_sample
 from curate.sources.base import Shard, ShardIndex, Source
 from curate.steps import (
@@ -166,13 +169,14 @@ def _whole_corpus(plan: Plan, step: FitStep | DuplicatesStep, runner: Runner, pr
     name = f"{step.name} fit" if isinstance(step, FitStep) else step.name
     progress.step_started(StepStart(name, about_step(plan, step)))
     started = time.monotonic()
-    if isinstance(step, DuplicatesStep):
-        rows = mark_corpus(plan, step)
-    elif step.taken_from is not None:
-        rows = _take_fit(plan, step, step.taken_from)
-    else:
-        rows = _fit(plan, step, runner)
-    report = StepReport(name, time.monotonic() - started, rows)
+    with counting_retries() as retried:
+        if isinstance(step, DuplicatesStep):
+            rows = mark_corpus(plan, step)
+        elif step.taken_from is not None:
+            rows = _take_fit(plan, step, step.taken_from)
+        else:
+            rows = _fit(plan, step, runner)
+    report = StepReport(name, time.monotonic() - started, rows, retries=retried.counts)
     progress.step_done(report)
     return report
 
@@ -181,16 +185,17 @@ def _train(plan: Plan, step: TrainStep, runner: Runner, progress: Progress) -> S
     """Train the towers of a round, unless labels have settled or nearly nobody is trusted."""
     progress.step_started(StepStart(step.name, about_step(plan, step), workers=runner.trainers_for(step.work)))
     started = time.monotonic()
-    diagnostics = _why_settled(plan, step)
     files = []
-    if not diagnostics["settled"]:
-        runner.train(step.work)
-        diagnostics |= read_training(plan.store, step.work.folder)
-        files = [WEIGHTS_FILE, TRAINING_FILE]
-    facts = {"fingerprint": step.fingerprint, "diagnostics": diagnostics, "files": files}
-    plan.store.write_json(f"{step.work.folder}/{ARTIFACT_FILE}", facts)
+    with counting_retries() as retried:
+        diagnostics = _why_settled(plan, step)
+        if not diagnostics["settled"]:
+            runner.train(step.work)
+            diagnostics |= read_training(plan.store, step.work.folder)
+            files = [WEIGHTS_FILE, TRAINING_FILE]
+        facts = {"fingerprint": step.fingerprint, "diagnostics": diagnostics, "files": files}
+        plan.store.write_json(f"{step.work.folder}/{ARTIFACT_FILE}", facts)
     worked = plan.manifest.rows if files else 0
-    report = StepReport(step.name, time.monotonic() - started, worked)
+    report = StepReport(step.name, time.monotonic() - started, worked, retries=retried.counts)
     progress.step_done(report)
     return report
 
@@ -251,17 +256,19 @@ def _run_step(plan: Plan, step: RowStep, runner: Runner, progress: Progress) -> 
     started = time.monotonic()
     failed: list[PartReport] = []
     head = body = 0.0
-    for report in runner.run(step.work, tasks, plan.store) if tasks else ():
-        if report.error is None:
-            found = None if step is plan.download else step.fingerprints[report.number]
-            plan.index.record(step.name, report.number, found)
-        else:
-            failed.append(report)
-        head, body = head + report.head_seconds, body + report.body_seconds
-        progress.part_done(step.name, report)
+    with counting_retries() as retried:
+        for report in runner.run(step.work, tasks, plan.store) if tasks else ():
+            count_retries(report.retries)
+            if report.error is None:
+                found = None if step is plan.download else step.fingerprints[report.number]
+                plan.index.record(step.name, report.number, found)
+            else:
+                failed.append(report)
+            head, body = head + report.head_seconds, body + report.body_seconds
+            progress.part_done(step.name, report)
     if failed:
         raise CurateError(_failures(step.name, failed, len(tasks)))
-    summary = StepReport(step.name, time.monotonic() - started, rows, head, body)
+    summary = StepReport(step.name, time.monotonic() - started, rows, head, body, retried.counts)
     progress.step_done(summary)
     return summary
 
@@ -398,7 +405,9 @@ class LocalRunner:
     def index(self, source: Source, shards: Sequence[Shard]) -> Iterator[tuple[Shard, ShardIndex]]:
         """See Runner."""
         with ThreadPoolExecutor(self.workers) as pool:
-            yield from zip(shards, pool.map(source.index, shards), strict=True)
+            indexing = [pool.submit(copy_context().run, source.index, shard) for shard in shards]
+            for shard, future in zip(shards, indexing, strict=True):
+                yield shard, future.result()
 
     def workers_for(self, device: str, tasks: int) -> int:
         """See Runner."""
@@ -442,16 +451,17 @@ def _as_finished(futures: Sequence[Future[PartReport]]) -> Iterator[PartReport]:
 
 def _run_part(work: PartWork, task: PartTask, store: RunStore, bodies: threading.Semaphore) -> PartReport:
     started = time.monotonic()
-    try:
-        table = work.head(task)
-        decoded = time.monotonic()
-        with bodies:
-            entered = time.monotonic()
-            statuses = finish_part(work, task, table, store)
-    except CurateError as error:
-        return PartReport(task.number, task.part.rows, error=str(error))
+    with counting_retries() as retried:
+        try:
+            table = work.head(task)
+            decoded = time.monotonic()
+            with bodies:
+                entered = time.monotonic()
+                statuses = finish_part(work, task, table, store)
+        except CurateError as error:
+            return PartReport(task.number, task.part.rows, error=str(error), retries=retried.counts)
     seconds = decoded - started, time.monotonic() - entered
-    return PartReport(task.number, task.part.rows, *seconds, statuses=statuses)
+    return PartReport(task.number, task.part.rows, *seconds, statuses=statuses, retries=retried.counts)
 
 
 class RayRunner:
@@ -492,7 +502,8 @@ class RayRunner:
         while waiting:
             (finished,), _ = self._ray.wait(list(waiting), num_returns=1)
             with _ray_failures(self._ray):
-                found = self._ray.get(finished)
+                found, retries = self._ray.get(finished)
+            count_retries(retries)
             yield waiting.pop(finished), found
 
     def workers_for(self, device: str, tasks: int) -> int:
@@ -534,7 +545,8 @@ class RayRunner:
         with _ray_failures(self._ray):
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for row in batch.to_pylist():
-                    yield PartReport(**{**row, "statuses": dict(row["statuses"])})
+                    told = {"statuses": dict(row["statuses"]), "retries": json.loads(row["retries"])}
+                    yield PartReport(**{**row, **told})
 
     def trainers_for(self, work: TrainWork) -> int:
         """See Runner. One for each GPU, or one on a CPU."""
@@ -716,8 +728,9 @@ def _last_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def _index_shard(source: Source, shard: Shard) -> ShardIndex:
-    return source.index(shard)
+def _index_shard(source: Source, shard: Shard) -> tuple[ShardIndex, RetryCounts]:
+    with counting_retries() as retried:
+        return source.index(shard), retried.counts
 
 
 def _encode_texts(options: EncoderOptions, spec: EncoderSpec, texts: Sequence[str]) -> NDArray[np.float16]:
@@ -756,16 +769,18 @@ class _Head(_Worker):
         position = batch.column("task")[0].as_py()
         task = self._tasks[position]
         started = time.monotonic()
-        try:
-            payload, error = _to_ipc(self._work.head(task)), None
-        except CurateError as failure:
-            payload, error = pa.py_buffer(b""), str(failure)
+        with counting_retries() as retried:
+            try:
+                payload, error = _to_ipc(self._work.head(task)), None
+            except CurateError as failure:
+                payload, error = pa.py_buffer(b""), str(failure)
         return pa.table(
             {
                 "task": pa.array([position], pa.int64()),
                 "payload": _one_value(payload),
                 "head_seconds": pa.array([time.monotonic() - started], pa.float64()),
                 "error": pa.array([error], pa.string()),
+                "retries": pa.array([json.dumps(retried.counts)], pa.string()),
             }
         )
 
@@ -784,12 +799,14 @@ class _Body(_Worker):
         task = self._tasks[batch.column("task")[0].as_py()]
         error = batch.column("error")[0].as_py() or self._refusal
         started, statuses = time.monotonic(), dict[str, int]()
-        if error is None:
-            try:
-                payload = _from_ipc(batch.column("payload")[0].as_buffer())
-                statuses = finish_part(self._work, task, payload, self._store)
-            except CurateError as failure:
-                error = str(failure)
+        with counting_retries() as retried:
+            count_retries(json.loads(batch.column("retries")[0].as_py()))
+            if error is None:
+                try:
+                    payload = _from_ipc(batch.column("payload")[0].as_buffer())
+                    statuses = finish_part(self._work, task, payload, self._store)
+                except CurateError as failure:
+                    error = str(failure)
         return pa.table(
             {
                 "number": pa.array([task.number], pa.int64()),
@@ -798,6 +815,7 @@ class _Body(_Worker):
                 "body_seconds": pa.array([time.monotonic() - started], pa.float64()),
                 "error": pa.array([error], pa.string()),
                 "statuses": pa.array([list(statuses.items())], pa.map_(pa.string(), pa.int64())),
+                "retries": pa.array([json.dumps(retried.counts)], pa.string()),
             }
         )
 

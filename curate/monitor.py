@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -154,7 +155,9 @@ class Monitor:
     def ticking(self, seconds: float = TICK_SECONDS) -> Iterator[None]:
         """Tell of a step every so many seconds, whatever happens, while the context is open."""
         stop = threading.Event()
-        thread = threading.Thread(target=self._tick, args=(stop, seconds), name="curate-monitor", daemon=True)
+        thread = threading.Thread(
+            target=copy_context().run, args=(self._tick, stop, seconds), name="curate-monitor", daemon=True
+        )
         thread.start()
         try:
             yield

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from curate.retries import RetryCounts
+
 
 @dataclass(frozen=True)
 class StepStart:
@@ -38,6 +40,7 @@ class PartReport:
         head_seconds, body_seconds: time a worker spent on reading and CPU stages, and on the model and writing.
         error: what went wrong, for a person; None if the file is there.
         statuses: pairs by status, from the step that reads the input; empty from every other.
+        retries: requests to stores that a worker sent again for it.
     """
 
     number: int
@@ -46,17 +49,19 @@ class PartReport:
     body_seconds: float = 0.0
     error: str | None = None
     statuses: Mapping[str, int] = field(default_factory=dict)
+    retries: RetryCounts = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """One step is done: wall-clock seconds, pairs worked on and workers' seconds by kind of work."""
+    """One step is done: wall-clock seconds, pairs worked on, workers' seconds by kind of work, requests sent again."""
 
     name: str
     seconds: float
     rows: int
     head_seconds: float = 0.0
     body_seconds: float = 0.0
+    retries: RetryCounts = field(default_factory=dict)
 
 
 class Progress(Protocol):

@@ -23,13 +23,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from curate.columns import side_by_side
 from curate.errors import CurateError, InputError
+from curate.remote_files import open_files
 
 if TYPE_CHECKING:
     import pyarrow.dataset
@@ -59,7 +59,7 @@ class RunStore:
         """Raises InputError if the URL's protocol is unknown or its package is missing."""
         self.url = url
         try:
-            self._fs, self._root = fsspec.core.url_to_fs(url)
+            self._fs, self._root = open_files(url)
         except (ValueError, ImportError) as error:
             raise InputError(f"output: {url}: {error}") from None
         self._is_local = isinstance(self._fs, LocalFileSystem)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from curate.monitor import Monitor
     from curate.next_steps import NextStep
     from curate.plan import Plan
+    from curate.retries import RetryCounts
     from curate.summary import Summary
 
 NOT_MEASURED = "not measured yet"
@@ -112,12 +113,14 @@ def run(
     from curate.monitor import EveryFew, Monitor
     from curate.next_steps import next_steps
     from curate.plan import make_plan, output_url
+    from curate.retries import counting_retries
     from curate.state import RUN_FILE_SECONDS, RunFile, estimate_seconds, lock_run, remember_config, save_timings
     from curate.store import RunStore
     from curate.summary import summarize
 
     console, monitor = Console(highlight=False, quiet=quiet or json_logs), Monitor()
     with ExitStack() as held, _last_word(monitor, json_logs) as stop:
+        retried = held.enter_context(counting_retries())
         metrics = _listening(held, monitor, json_logs, metrics_file, metrics_port)
         config = load_config(pipeline, overrides or [])
         store = RunStore(output_url(config, limit))
@@ -139,11 +142,14 @@ def run(
         seconds = monitor.figures.seconds
         whole = None if limit is None else _whole_run(pipeline, runner, workers, fits_from, overrides or [])
         following = next_steps(summary, store.url, whole)
-        monitor.finished(_finish(summary, following))
-    print_summary(console, summary, store.url, reports, seconds, following)
+        retries = retried.counts
+        monitor.finished(_finish(summary, following, retries))
+    print_summary(console, summary, store.url, reports, seconds, following, retries)
     if json_file is not None:
         steps = [asdict(report) for report in reports]
-        write_json(json_file, {"run": store.url, "seconds": seconds, "steps": steps, **summary.to_json()})
+        write_json(
+            json_file, {"run": store.url, "seconds": seconds, "steps": steps, "retries": retries, **summary.to_json()}
+        )
 
 
 def _whole_run(
@@ -220,7 +226,7 @@ def _input_of(plan: Plan) -> InputRead:
     )
 
 
-def _finish(summary: Summary, following: Sequence[NextStep]) -> RunFinished:
+def _finish(summary: Summary, following: Sequence[NextStep], retries: RetryCounts) -> RunFinished:
     from curate.events import RunFinished
 
     return RunFinished(
@@ -230,6 +236,7 @@ def _finish(summary: Summary, following: Sequence[NextStep]) -> RunFinished:
         shard_errors=summary.shard_errors,
         separable=summary.noise.get("separable"),
         next=[step.command for step in following],
+        retries=retries,
     )
 
 

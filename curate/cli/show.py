@@ -13,11 +13,13 @@ from rich.text import Text
 
 from curate.cli.shared import duration, harmless, one_line, out, percentage
 from curate.completion.merge import BELIEVED_SOURCES, Piece
+from curate.retries import retries_text
 
 if TYPE_CHECKING:
     from curate.completion.examples import CompletionExample, CompletionExamples
     from curate.next_steps import NextStep
     from curate.progress import StepReport
+    from curate.retries import RetryCounts
     from curate.summary import Summary
 
 ORDER_TITLES = {"noisy": "most suspicious", "clean": "least suspicious", "boundary": "on the boundary"}
@@ -35,6 +37,7 @@ def print_summary(
     reports: Sequence[StepReport],
     seconds: float,
     following: Sequence[NextStep],
+    retries: RetryCounts,
 ) -> None:
     worked = [report for report in reports if report.rows]
     if worked:
@@ -43,6 +46,8 @@ def print_summary(
         console.print(f"\ndone in {duration(seconds)}; slowest step: {longest}", markup=False)
     else:
         console.print("\nnothing to do: every file is there already", markup=False)
+    for line in retries_text(retries):
+        console.print(line, markup=False, soft_wrap=True)
     print_counts(console, summary)
     print_rounds(console, summary)
     print_shown(console, summary, {})

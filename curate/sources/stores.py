@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import fsspec
-from fsspec.core import url_to_fs
 
 from curate.errors import CurateError, InputError
+from curate.remote_files import open_files
 from curate.sources.base import Shard
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ def open_store(url: str) -> tuple[LocalStore | RemoteStore, str]:
     if "::" in url:
         raise InputError(f"{url}: chained URLs are not supported. Unpack the archive and give the path of its files.")
     try:
-        filesystem, path = url_to_fs(url)
+        filesystem, path = open_files(url)
     except ImportError as error:
         raise InputError(f"{url}: the store {scheme}:// needs a package that is not installed. {error}.") from error
     except ValueError as error:

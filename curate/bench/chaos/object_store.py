@@ -220,6 +220,7 @@ class _Proxy(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         body = self._body()
         fault = self.drawn.draw(has_body=self.command == "GET")
+        self.close_connection = True
         if fault is None:
             self._answer(*self._forward(body))
         elif fault.kind == DELAY:
@@ -265,17 +266,20 @@ class _Proxy(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(body))
         self.send_header("Content-Length", length)
-        self.end_headers()
+        self._end_headers()
         if stop_early:
             self.wfile.write(body[: len(body) // 2])
-            self.close_connection = True
         elif self.command != "HEAD":
             self.wfile.write(body)
+
+    def _end_headers(self) -> None:
+        # A client renews by itself a connection that it kept, and would not tell of one that is reset.
+        self.send_header("Connection", "close")
+        self.end_headers()
 
     def _fail(self, kind: str) -> None:
         if kind == RESET:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _END_WITH_RESET)
-            self.close_connection = True
             self.connection.close()
             return
         status, code = _ERRORS[kind]
@@ -283,6 +287,6 @@ class _Proxy(BaseHTTPRequestHandler):
         self.send_response_only(status)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
+        self._end_headers()
         if self.command != "HEAD":
             self.wfile.write(text)
