@@ -15,12 +15,13 @@ from threadpoolctl import threadpool_limits
 from curate.config import MAX_IMAGE_PIXELS, PipelineConfig, config_of, load_config
 from curate.errors import InputError
 from curate.execution import execute, open_runner
+from curate.lock import lock_run
 from curate.monitor import Monitor
 from curate.opened_run import Run
 from curate.plan import make_plan, output_url
 from curate.progress import Progress
 from curate.stages.decode import decode_upright
-from curate.state import lock_run, remember_config, remembered_config, save_timings
+from curate.state import remember_config, remembered_config, save_timings
 from curate.store import RunStore
 
 Pipeline: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | PipelineConfig
@@ -65,7 +66,7 @@ def run(
     store = RunStore(output_url(config, limit))
     with lock_run(store), open_runner(runner, workers) as chosen, _quiet_pictures(), threadpool_limits(1):
         fitted = None if fits_from is None else os.fspath(fits_from)
-        plan = make_plan(config, chosen.index, limit, fitted, retry_failed)
+        plan = make_plan(config, chosen.index, limit, fitted, retry_failed, store)
         remember_config(store, config)
         reports = execute(plan, chosen, progress or Monitor())
         save_timings(RunStore(config.output), reports)

@@ -522,7 +522,7 @@ class RayRunner:
         from ray.data import ActorPoolStrategy
 
         items = [{"task": position} for position in range(len(tasks))]
-        shared = self._ray.put((work, list(tasks), store.address))
+        shared = self._ray.put((work, list(tasks), store.address, store.guard))
         dataset = (
             ray.data.from_items(items, override_num_blocks=len(items))
             .map_batches(
@@ -758,10 +758,10 @@ class _Worker:
         import ray
 
         threadpool_limits(1)
-        work, tasks, url = ray.get(shared)
+        work, tasks, url, guard = ray.get(shared)
         self._work: PartWork = work
         self._tasks: list[PartTask] = tasks
-        self._store = RunStore(url)
+        self._store = RunStore(url, guard)
 
 
 class _Head(_Worker):

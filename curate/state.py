@@ -1,16 +1,13 @@
-"""What a run remembers of this machine under `_state/`: a lock, its figures, and how fast each step was."""
+"""What a run remembers of this machine under `_state/`: its figures, and how fast each step was."""
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from curate.config import PipelineConfig
-from curate.errors import InputError
 from curate.events import Event, RunFigures
 from curate.json_logs import time_text, utc_now
 from curate.plan import FitStep, Plan, RowStep
@@ -22,28 +19,6 @@ PIPELINE_FILE = "_state/pipeline.json"
 RUN_FILE = "_state/run.json"
 RUN_FILE_SECONDS = 10.0
 """How often the figures are written while a step goes on."""
-
-
-@contextmanager
-def lock_run(store: RunStore) -> Iterator[None]:
-    """Keep a second run out of a local run directory; the kernel frees the lock however this process ends.
-
-    Raises:
-        InputError: another run is at work there.
-    """
-    root = store.local_root
-    if root is None:
-        yield
-        return
-    (root / "_state").mkdir(parents=True, exist_ok=True)
-    with (root / "_state" / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{store.url}: another run is at work in this directory; wait for it or stop it"
-            ) from None
-        yield
 
 
 def save_timings(store: RunStore, reports: Sequence[StepReport]) -> None:

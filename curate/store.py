@@ -20,8 +20,9 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +36,15 @@ if TYPE_CHECKING:
     import pyarrow.dataset
 
 StepColumns: TypeAlias = tuple[str, Sequence[str]]
+
+
+class WriteGuard(Protocol):
+    """Asked before every write to a run directory."""
+
+    def check(self) -> None:
+        """Raises CurateError if this process may not write any more."""
+        ...
+
 
 METADATA_KEY = b"curate"
 MANIFEST_FILE = "manifest.parquet"
@@ -53,11 +63,16 @@ def fingerprint(facts: Any) -> str:
 
 
 class RunStore:
-    """Reads and writes one run directory through fsspec. A file is whole or absent: never half written."""
+    """Reads and writes one run directory through fsspec. A file is whole or absent: never half written.
 
-    def __init__(self, url: str) -> None:
+    Attributes:
+        url: as given.
+        guard: asked before every write; None: nobody is.
+    """
+
+    def __init__(self, url: str, guard: WriteGuard | None = None) -> None:
         """Raises InputError if the URL's protocol is unknown or its package is missing."""
-        self.url = url
+        self.url, self.guard = url, guard
         try:
             self._fs, self._root = open_files(url)
         except (ValueError, ImportError) as error:
@@ -87,8 +102,9 @@ class RunStore:
         """Write one whole file.
 
         Raises:
-            CurateError: the store refuses (full, read-only, unreachable).
+            CurateError: the store refuses (full, read-only, unreachable), or the guard does.
         """
+        self._ask_guard()
         target = f"{self._root}/{name}"
         try:
             if self._is_local:
@@ -98,17 +114,35 @@ class RunStore:
         except OSError as error:
             raise CurateError(f"{self.path(name)}: cannot be written: {error}") from error
 
-    def _replace_local(self, target: Path, data: bytes) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{target.name}"
+    def create_bytes(self, name: str, data: bytes) -> bool:
+        """Write one whole file where there is none; whether there was none.
+
+        Of several that try at once one succeeds, if the store can see to that (local folders, S3, GCS).
+
+        Raises:
+            CurateError: the store refuses (full, read-only, unreachable), or the guard does.
+        """
+        self._ask_guard()
+        target = f"{self._root}/{name}"
         try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            if self._is_local:
+                with _whole(Path(target), data) as temporary:
+                    os.link(temporary, target)
+            else:
+                self._fs.pipe_file(target, data, mode="create")
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise CurateError(f"{self.path(name)}: cannot be written: {error}") from error
+        return True
+
+    def _ask_guard(self) -> None:
+        if self.guard is not None:
+            self.guard.check()
+
+    def _replace_local(self, target: Path, data: bytes) -> None:
+        with _whole(target, data) as temporary:
             temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def read_bytes(self, name: str) -> bytes:
         """Content of one file of the run; FileNotFoundError if it is absent."""
@@ -146,7 +180,12 @@ class RunStore:
         return _stamp(self._fs.info(f"{self._root}/{name}"))
 
     def delete(self, name: str) -> None:
-        """Remove one file of the run if it is there."""
+        """Remove one file of the run if it is there.
+
+        Raises:
+            CurateError: the guard refuses.
+        """
+        self._ask_guard()
         if self.exists(name):
             self._fs.rm_file(f"{self._root}/{name}")
 
@@ -229,6 +268,21 @@ class RunStore:
             return None
         facts = metadata.get(METADATA_KEY)
         return json.loads(facts) if facts else None
+
+
+@contextmanager
+def _whole(target: Path, data: bytes) -> Iterator[Path]:
+    """A file beside a target with all that it will hold, under a name that is gone when the context ends."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{target.name}"
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def part_file(step: str, part: int) -> str:

@@ -262,7 +262,7 @@ def paper(
     from curate.bench.paper.tables import paper_tables
     from curate.bench.setup import bench_config
     from curate.plan import make_plan
-    from curate.state import lock_run
+    from curate.lock import lock_run
     from curate.store import RunStore
 
     noising, wanted = chosen_noising(dataset, rates, protocol, noise_index)
@@ -293,7 +293,7 @@ def _planned(
     """The plan that embeds the inputs, and what carries it out; Ctrl-C ends what is done with them."""
     from curate.bench.noise import load_corpus
     from curate.plan import make_plan
-    from curate.state import lock_run
+    from curate.lock import lock_run
     from curate.store import RunStore
 
     kept = f"the embeddings are kept in {config.output}; what was not measured is measured anew the next time"

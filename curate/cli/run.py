@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -110,11 +111,12 @@ def run(
     from curate.config import load_config
     from curate.events import RunStarted
     from curate.execution import execute
+    from curate.lock import lock_run
     from curate.monitor import EveryFew, Monitor
     from curate.next_steps import next_steps
     from curate.plan import make_plan, output_url
     from curate.retries import counting_retries
-    from curate.state import RUN_FILE_SECONDS, RunFile, estimate_seconds, lock_run, remember_config, save_timings
+    from curate.state import RUN_FILE_SECONDS, RunFile, estimate_seconds, remember_config, save_timings
     from curate.store import RunStore
     from curate.summary import summarize
 
@@ -125,14 +127,14 @@ def run(
         config = load_config(pipeline, overrides or [])
         store = RunStore(output_url(config, limit))
         # Held until the last word is in the run's own file.
-        held.enter_context(lock_run(store))
+        held.enter_context(lock_run(store, tell=partial(console.print, markup=False, soft_wrap=True)))
         monitor.add(EveryFew(RUN_FILE_SECONDS, RunFile(store)))
         with show_progress(console, monitor):
             monitor.run_started(RunStarted(store.url, str(pipeline), runner, __version__, limit, fits_from, metrics))
             with open_runner(runner, workers) as chosen:
                 # Ray takes SIGTERM for itself.
                 stop.listen()
-                plan = make_plan(config, chosen.index, limit, fits_from, retry_failed)
+                plan = make_plan(config, chosen.index, limit, fits_from, retry_failed, store)
                 remember_config(store, config)
                 monitor.input_read(_input_of(plan))
                 monitor.expect(estimate_seconds(plan))

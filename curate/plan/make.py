@@ -99,6 +99,7 @@ def make_plan(
     limit: int | None = None,
     fits_from: str | None = None,
     retry_failed: bool = False,
+    store: RunStore | None = None,
 ) -> Plan:
     """Look at input, run directory and encoder, and decide what is to do. Imports stages of the user's own.
 
@@ -108,6 +109,7 @@ def make_plan(
         limit: a trial run on the first so many pairs, rounded up to whole parts.
         fits_from: a finished run whose fits are used as they are; this very run directory may be named.
         retry_failed: fetch once more what could not be downloaded.
+        store: the run directory, if it is open already.
 
     Raises:
         InputError: the input matches nothing, the encoder cannot be had, a stage of the user's own cannot be used,
@@ -119,7 +121,7 @@ def make_plan(
             f"--retry-failed: input.format is {config.input.format}, so nothing is downloaded; leave it out."
         )
     own = python_stages(config)
-    store = RunStore(output_url(config, limit))
+    store = store or RunStore(output_url(config, limit))
     options = source_options(config, limit)
     source = open_source(options, store.address)
     cutting = _cutting(options)
