@@ -38,6 +38,7 @@ class PartReport:
         head_seconds, body_seconds: time a worker spent on reading and CPU stages, and on the model and writing.
         error: what went wrong, for a person; None if the file is there.
         statuses: pairs by status, from the step that reads the input; empty from every other.
+        digest: of the file's bytes; None if it is not there.
     """
 
     number: int
@@ -46,6 +47,7 @@ class PartReport:
     body_seconds: float = 0.0
     error: str | None = None
     statuses: Mapping[str, int] = field(default_factory=dict)
+    digest: str | None = None
 
 
 @dataclass(frozen=True)
