@@ -22,7 +22,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
@@ -249,14 +249,18 @@ class RunStore:
         except (OSError, pa.ArrowInvalid) as error:
             raise CurateError(f"{self.path(names[0])}: cannot be read: {error}. Delete it and run again.") from error
 
-    def read_facts(self, name: str) -> dict[str, Any] | None:
-        """The `facts` of a Parquet file of the run; None if it is absent, broken or not ours."""
+    def read_schema(self, name: str) -> pa.Schema | None:
+        """The schema of a Parquet file of the run; None if it is absent or broken."""
         try:
-            with self._fs.open(f"{self._root}/{name}", "rb") as file:
-                metadata = pq.read_schema(file).metadata or {}
+            with self.open(name) as file:
+                return pq.read_schema(file)
         except (OSError, pa.ArrowInvalid):
             return None
-        facts = metadata.get(METADATA_KEY)
+
+    def read_facts(self, name: str) -> dict[str, Any] | None:
+        """The `facts` of a Parquet file of the run; None if it is absent, broken or not ours."""
+        schema = self.read_schema(name)
+        facts = None if schema is None else (schema.metadata or {}).get(METADATA_KEY)
         return json.loads(facts) if facts else None
 
 
@@ -329,8 +333,8 @@ class _StepIndex:
 
     stamps: dict[str, str]
     known: dict[str, DoneFile]
+    save_after: float
     changed: bool = False
-    save_after: float = field(default_factory=lambda: time.monotonic() + SAVE_SECONDS)
 
 
 class DoneIndex:
@@ -340,8 +344,8 @@ class DoneIndex:
     another stamp) has its facts read from its own metadata, so losing the index loses nothing.
     """
 
-    def __init__(self, store: RunStore) -> None:
-        self._store = store
+    def __init__(self, store: RunStore, save_seconds: float = SAVE_SECONDS) -> None:
+        self._store, self._save_seconds = store, save_seconds
         self._steps: dict[str, _StepIndex] = {}
 
     def fingerprint(self, step: str, part: int) -> str | None:
@@ -430,11 +434,12 @@ class DoneIndex:
         ended = time.monotonic()
         index.changed = False
         # Of a million parts the index is large: writing it must stay a small share of the time.
-        index.save_after = ended + max(SAVE_SECONDS, 20 * (ended - started))
+        index.save_after = ended + max(self._save_seconds, 20 * (ended - started))
 
     def _of(self, step: str) -> _StepIndex:
         if step not in self._steps:
-            self._steps[step] = _StepIndex(self._store.list_stamps(step), read_index(self._store, step))
+            stamps, known = self._store.list_stamps(step), read_index(self._store, step)
+            self._steps[step] = _StepIndex(stamps, known, time.monotonic() + self._save_seconds)
         return self._steps[step]
 
 
