@@ -31,9 +31,10 @@ def mark_corpus(plan: Plan, step: DuplicatesStep) -> int:
         for rows in marked:
             size = plan.manifest.parts[rows.part].rows
             facts = {**step.facts, "fingerprint": step.fingerprint}
-            plan.store.write_table(part_file(step.name, rows.part), _columns(rows, size), facts)
-            plan.index.record(step.name, rows.part, step.fingerprint)
+            digest = plan.store.write_table(part_file(step.name, rows.part), _columns(rows, size), facts)
+            plan.index.record(step.name, rows.part, step.fingerprint, digest)
             compared += len(rows.rows)
+    plan.index.save()
     return compared
 
 

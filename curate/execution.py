@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from curate import __version__
 from curate.columns import embedding_matrix
 from curate.concepts.fit import MIN_TRUSTED_PAIRS
 from curate.concepts.model import ConceptModel
@@ -50,10 +51,10 @@ from curate.plan import (
 )
 from curate.progress import PartReport, Progress, StepReport, StepStart
 from curate.retries import RetryCounts, count_retries, counting_retries
+from curate.run_format import write_format
 from curate.sampling import draw_caption_sample, draw_concept_sample, draw_sample
 from curate.sources.base import Shard, ShardIndex, Source
 from curate.steps import (
-    ARTIFACT_FILE,
     PartTask,
     PartWork,
     artifact_folder,
@@ -62,8 +63,9 @@ from curate.steps import (
     read_artifact,
     read_artifact_facts,
     write_artifact,
+    write_artifact_facts,
 )
-from curate.store import RunStore, part_file
+from curate.store import INDEX_FOLDER, TEMPORARY_PREFIX, RunStore, part_file
 from curate.training import TRAINING_FILE, WEIGHTS_FILE, TrainWork, read_training
 
 log = logging.getLogger(__name__)
@@ -119,6 +121,7 @@ def execute(plan: Plan, runner: Runner, progress: Progress) -> list[StepReport]:
     """
     # One thread for each BLAS call, in every worker alike: the number of cores must not change a single bit.
     threadpool_limits(1)
+    write_format(plan.store, __version__)
     _clean_up(plan)
     reports = []
     if plan.download is not None:
@@ -192,8 +195,9 @@ def _train(plan: Plan, step: TrainStep, runner: Runner, progress: Progress) -> S
             runner.train(step.work)
             diagnostics |= read_training(plan.store, step.work.folder)
             files = [WEIGHTS_FILE, TRAINING_FILE]
-        facts = {"fingerprint": step.fingerprint, "diagnostics": diagnostics, "files": files}
-        plan.store.write_json(f"{step.work.folder}/{ARTIFACT_FILE}", facts)
+        digests = {name: plan.store.digest(f"{step.work.folder}/{name}") for name in files}
+        facts = {"fingerprint": step.fingerprint, "diagnostics": diagnostics}
+        write_artifact_facts(plan.store, step.name, digests, facts)
     worked = plan.manifest.rows if files else 0
     report = StepReport(step.name, time.monotonic() - started, worked, retries=retried.counts)
     progress.step_done(report)
@@ -232,12 +236,14 @@ def _moved(plan: Plan, step: TrainStep) -> float | None:
 def _clean_up(plan: Plan) -> None:
     folders = [step.name for step in plan.steps if isinstance(step, RowStep | DuplicatesStep)]
     artifacts = [artifact_folder(step.name) for step in plan.steps if isinstance(step, FitStep | TrainStep)]
-    plan.store.delete_temporary_files(["", "_state", *artifacts, *folders])
+    plan.store.delete_temporary_files(["", "_state", INDEX_FOLDER, *artifacts])
     for folder in folders:
         wanted = {f"part-{number:08d}.parquet" for number in plan.manifest.parts}
-        for name in plan.store.list_stamps(folder):
-            if name.startswith("part-") and name not in wanted:
+        for name in plan.index.names(folder):
+            if name.startswith(TEMPORARY_PREFIX) or (name.startswith("part-") and name not in wanted):
                 plan.store.delete(f"{folder}/{name}")
+                plan.index.forget(folder, name)
+    plan.index.save()
 
 
 def _run_step(plan: Plan, step: RowStep, runner: Runner, progress: Progress) -> StepReport:
@@ -261,11 +267,12 @@ def _run_step(plan: Plan, step: RowStep, runner: Runner, progress: Progress) -> 
             count_retries(report.retries)
             if report.error is None:
                 found = None if step is plan.download else step.fingerprints[report.number]
-                plan.index.record(step.name, report.number, found)
+                plan.index.record(step.name, report.number, found, report.digest)
             else:
                 failed.append(report)
             head, body = head + report.head_seconds, body + report.body_seconds
             progress.part_done(step.name, report)
+        plan.index.save()
     if failed:
         raise CurateError(_failures(step.name, failed, len(tasks)))
     summary = StepReport(step.name, time.monotonic() - started, rows, head, body, retried.counts)
@@ -457,11 +464,18 @@ def _run_part(work: PartWork, task: PartTask, store: RunStore, bodies: threading
             decoded = time.monotonic()
             with bodies:
                 entered = time.monotonic()
-                statuses = finish_part(work, task, table, store)
+                finished = finish_part(work, task, table, store)
         except CurateError as error:
             return PartReport(task.number, task.part.rows, error=str(error), retries=retried.counts)
     seconds = decoded - started, time.monotonic() - entered
-    return PartReport(task.number, task.part.rows, *seconds, statuses=statuses, retries=retried.counts)
+    return PartReport(
+        task.number,
+        task.part.rows,
+        *seconds,
+        statuses=finished.statuses,
+        retries=retried.counts,
+        digest=finished.digest,
+    )
 
 
 class RayRunner:
@@ -798,13 +812,14 @@ class _Body(_Worker):
     def __call__(self, batch: pa.Table) -> pa.Table:
         task = self._tasks[batch.column("task")[0].as_py()]
         error = batch.column("error")[0].as_py() or self._refusal
-        started, statuses = time.monotonic(), dict[str, int]()
+        started, statuses, digest = time.monotonic(), dict[str, int](), None
         with counting_retries() as retried:
             count_retries(json.loads(batch.column("retries")[0].as_py()))
             if error is None:
                 try:
                     payload = _from_ipc(batch.column("payload")[0].as_buffer())
-                    statuses = finish_part(self._work, task, payload, self._store)
+                    finished = finish_part(self._work, task, payload, self._store)
+                    statuses, digest = finished.statuses, finished.digest
                 except CurateError as failure:
                     error = str(failure)
         return pa.table(
@@ -816,6 +831,7 @@ class _Body(_Worker):
                 "error": pa.array([error], pa.string()),
                 "statuses": pa.array([list(statuses.items())], pa.map_(pa.string(), pa.int64())),
                 "retries": pa.array([json.dumps(retried.counts)], pa.string()),
+                "digest": pa.array([digest], pa.string()),
             }
         )
 

@@ -41,6 +41,7 @@ class PartReport:
         error: what went wrong, for a person; None if the file is there.
         statuses: pairs by status, from the step that reads the input; empty from every other.
         retries: requests to stores that a worker sent again for it.
+        digest: of the file's bytes; None if it is not there.
     """
 
     number: int
@@ -50,6 +51,7 @@ class PartReport:
     error: str | None = None
     statuses: Mapping[str, int] = field(default_factory=dict)
     retries: RetryCounts = field(default_factory=dict)
+    digest: str | None = None
 
 
 @dataclass(frozen=True)

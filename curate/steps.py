@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from curate.columns import overlaid, side_by_side
 from curate.completion.policy import CaptionColumns
 from curate.concepts.model import ConceptModel
+from curate.digest import digest_of
 from curate.errors import LEARNED, CurateError
 from curate.models.coca import CocaOptions
 from curate.models.encoder import Encoder, EncoderOptions, EncoderSpec, load_encoder
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ARTIFACT_FILE = "artifact.json"
+SELF_DIGEST = "digest"
+"""In an artifact.json: digest of everything else in it."""
 # No file has it: a table that was read from a file tells nothing.
 _TOLD_KEY = b"told"
 INPUT_STEP = "embed"
@@ -97,17 +100,26 @@ class PartWork(Protocol):
         ...
 
 
-def finish_part(work: PartWork, task: PartTask, table: pa.Table, store: RunStore) -> dict[str, int]:
-    """Run the body on a part's table and leave its column file.
+@dataclass(frozen=True)
+class FinishedPart:
+    """A part's column file is there.
 
-    Returns:
-        Pairs by status where the step reads the input, which is where a status comes from; else nothing.
+    Attributes:
+        digest: of the file's bytes.
+        statuses: pairs by status where the step reads the input, which is where a status comes from; else nothing.
     """
+
+    digest: str
+    statuses: dict[str, int]
+
+
+def finish_part(work: PartWork, task: PartTask, table: pa.Table, store: RunStore) -> FinishedPart:
+    """Run the body on a part's table and leave its column file."""
     columns = work.body(task, table)
     if columns.num_rows != task.part.rows:
         raise CurateError(f"{task.step}: part {task.number} has {task.part.rows} rows but {columns.num_rows} came out")
-    store.write_table(part_file(task.step, task.number), columns, {**task.facts, **told_facts(columns)})
-    return _statuses(columns) if task.step == INPUT_STEP else {}
+    digest = store.write_table(part_file(task.step, task.number), columns, {**task.facts, **told_facts(columns)})
+    return FinishedPart(digest, _statuses(columns) if task.step == INPUT_STEP else {})
 
 
 def telling(columns: pa.Table, facts: dict[str, Any]) -> pa.Table:
@@ -542,7 +554,20 @@ def write_artifact(store: RunStore, fit: str, files: dict[str, bytes], facts: di
     store.delete(f"{folder}/{ARTIFACT_FILE}")
     for name, data in files.items():
         store.write_bytes(f"{folder}/{name}", data)
-    store.write_json(f"{folder}/{ARTIFACT_FILE}", {**facts, "files": sorted(files)})
+    write_artifact_facts(store, fit, {name: digest_of(data) for name, data in files.items()}, facts)
+
+
+def write_artifact_facts(store: RunStore, fit: str, digests: dict[str, str], facts: dict[str, Any]) -> None:
+    """Say that a fit is complete: its facts, its files with their digests, and a digest of all that is said."""
+    said = {**facts, "files": sorted(digests), "digests": digests}
+    said.pop(SELF_DIGEST, None)
+    store.write_json(f"{artifact_folder(fit)}/{ARTIFACT_FILE}", {**said, SELF_DIGEST: facts_digest(said)})
+
+
+def facts_digest(facts: Mapping[str, Any]) -> str:
+    """Digest of what an artifact.json says, without the digest in it."""
+    said = {name: value for name, value in facts.items() if name != SELF_DIGEST}
+    return digest_of(json.dumps(said, sort_keys=True).encode())
 
 
 def read_artifact(store: RunStore, fit: str) -> dict[str, bytes]:

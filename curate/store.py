@@ -6,6 +6,7 @@ Layout under the run's root:
     shard_errors.parquet                what in the input could not become a row
     STEP/part-00000012.parquet          the columns that one step made for one part
     artifacts/FIT/...                   what a fit left; artifact.json is written last
+    run.json                            format of the run directory, see `curate.run_format`
     annotations/part-00000012.parquet   the result
     _state/                             shortcuts and timings of this machine; deleting it loses no result
 
@@ -15,27 +16,33 @@ Everything outside `_state` is the same bytes for the same inputs, config, seed 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+import logging
 import os
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from curate.columns import side_by_side
+from curate.digest import FACTS_KEY, digest_of, digest_of_file, signed_parquet
 from curate.errors import CurateError, InputError
 from curate.remote_files import open_files
 
 if TYPE_CHECKING:
+    import fsspec
     import pyarrow.dataset
 
 StepColumns: TypeAlias = tuple[str, Sequence[str]]
+
+log = logging.getLogger(__name__)
 
 
 class WriteGuard(Protocol):
@@ -46,7 +53,7 @@ class WriteGuard(Protocol):
         ...
 
 
-METADATA_KEY = b"curate"
+METADATA_KEY = FACTS_KEY
 MANIFEST_FILE = "manifest.parquet"
 CONTENT = "content"
 """In the facts of a file of downloads: digest of what was downloaded."""
@@ -70,13 +77,25 @@ class RunStore:
         guard: asked before every write; None: nobody is.
     """
 
-    def __init__(self, url: str, guard: WriteGuard | None = None) -> None:
-        """Raises InputError if the URL's protocol is unknown or its package is missing."""
+    def __init__(
+        self, url: str, guard: WriteGuard | None = None, files: fsspec.AbstractFileSystem | None = None
+    ) -> None:
+        """Look at a run directory.
+
+        Args:
+            url: of the run directory, or a local path.
+            guard: asked before every write; None: nobody is.
+            files: what its files are read and written with; None: what the URL's protocol says.
+
+        Raises:
+            InputError: the URL's protocol is unknown or its package is missing.
+        """
         self.url, self.guard = url, guard
         try:
             self._fs, self._root = open_files(url)
         except (ValueError, ImportError) as error:
             raise InputError(f"output: {url}: {error}") from None
+        self._fs = files or self._fs
         self._is_local = isinstance(self._fs, LocalFileSystem)
         self._root = self._root.rstrip("/")
 
@@ -159,13 +178,25 @@ class RunStore:
         except FileNotFoundError:
             return None
 
-    def append_line(self, name: str, line: str) -> None:
-        """Append one line to a local journal; on an object store this does nothing, as it has no appending."""
+    def open(self, name: str) -> BinaryIO:
+        """A file of the run for reading; FileNotFoundError if it is absent."""
+        return cast(BinaryIO, self._fs.open(f"{self._root}/{name}", "rb"))
+
+    def digest(self, name: str) -> str:
+        """Digest of a file of the run, read a piece at a time; FileNotFoundError if it is absent."""
+        with self.open(name) as file:
+            return digest_of_file(file)
+
+    def tree(self) -> list[TreeEntry]:
+        """Every file of the run and every link, by name. What lies behind a link to a folder is not looked at."""
         if self._is_local:
-            target = Path(self._root, name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            return sorted(_local_tree(Path(self._root)), key=lambda entry: entry.name)
+        try:
+            found = self._fs.find(self._root, detail=True)
+        except FileNotFoundError:
+            return []
+        start = len(self._root) + 1
+        return [TreeEntry(name[start:], int(info["size"])) for name, info in sorted(found.items())]
 
     def list_stamps(self, folder: str) -> dict[str, str]:
         """Name and stamp of every file directly in a folder of the run; empty if there is no such folder."""
@@ -211,12 +242,11 @@ class RunStore:
             wanted.setdefault(step, []).extend(names)
         return side_by_side(*(self.read_table(part_file(step, part), names) for step, names in wanted.items()))
 
-    def write_table(self, name: str, table: pa.Table, facts: Mapping[str, Any]) -> None:
-        """Write a Parquet file whose schema metadata carries `facts` as JSON."""
-        metadata = {METADATA_KEY: json.dumps(facts, sort_keys=True).encode()}
-        sink = io.BytesIO()
-        pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
-        self.write_bytes(name, sink.getvalue())
+    def write_table(self, name: str, table: pa.Table, facts: Mapping[str, Any]) -> str:
+        """Write a Parquet file whose schema metadata carries `facts` as JSON; returns the digest of its bytes."""
+        data = signed_parquet(table, facts)
+        self.write_bytes(name, data)
+        return digest_of(data)
 
     def read_table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A Parquet file of the run, or some of its columns.
@@ -226,7 +256,8 @@ class RunStore:
         """
         try:
             with self._fs.open(f"{self._root}/{name}", "rb") as file:
-                return pq.ParquetFile(file).read(columns=None if columns is None else list(columns))
+                opened = pq.ParquetFile(file, page_checksum_verification=True)
+                return opened.read(columns=None if columns is None else list(columns))
         except (OSError, pa.ArrowInvalid) as error:
             raise CurateError(f"{self.path(name)}: cannot be read: {error}. Delete it and run again.") from error
 
@@ -239,7 +270,9 @@ class RunStore:
         try:
             with self._fs.open(f"{self._root}/{name}", "rb") as file:
                 # Without pre-buffering a column is read page by page.
-                opened = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+                opened = pq.ParquetFile(
+                    file, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+                )
                 yield from opened.iter_batches(rows, columns=list(columns))
         except (OSError, pa.ArrowInvalid) as error:
             raise CurateError(f"{self.path(name)}: cannot be read: {error}. Delete it and run again.") from error
@@ -259,14 +292,18 @@ class RunStore:
         except (OSError, pa.ArrowInvalid) as error:
             raise CurateError(f"{self.path(names[0])}: cannot be read: {error}. Delete it and run again.") from error
 
-    def read_facts(self, name: str) -> dict[str, Any] | None:
-        """The `facts` of a Parquet file of the run; None if it is absent, broken or not ours."""
+    def read_schema(self, name: str) -> pa.Schema | None:
+        """The schema of a Parquet file of the run; None if it is absent or broken."""
         try:
-            with self._fs.open(f"{self._root}/{name}", "rb") as file:
-                metadata = pq.read_schema(file).metadata or {}
+            with self.open(name) as file:
+                return pq.read_schema(file)
         except (OSError, pa.ArrowInvalid):
             return None
-        facts = metadata.get(METADATA_KEY)
+
+    def read_facts(self, name: str) -> dict[str, Any] | None:
+        """The `facts` of a Parquet file of the run; None if it is absent, broken or not ours."""
+        schema = self.read_schema(name)
+        facts = None if schema is None else (schema.metadata or {}).get(METADATA_KEY)
         return json.loads(facts) if facts else None
 
 
@@ -285,6 +322,36 @@ def _whole(target: Path, data: bytes) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class TreeEntry:
+    """A file in the run directory, or a link.
+
+    Attributes:
+        name: path from the run's root, with "/".
+        size: bytes; of a link 0.
+        link: where a link leads, as it says; None: it is no link.
+        leads_out: whether it leads out of the run directory, or nowhere.
+    """
+
+    name: str
+    size: int
+    link: str | None = None
+    leads_out: bool = False
+
+
+def _local_tree(root: Path) -> Iterator[TreeEntry]:
+    home = root.resolve()
+    for folder, folders, files in os.walk(root):
+        for each in (*folders, *files):
+            path = Path(folder, each)
+            name = path.relative_to(root).as_posix()
+            if path.is_symlink():
+                target = path.resolve()
+                yield TreeEntry(name, 0, str(path.readlink()), not (target.exists() and target.is_relative_to(home)))
+            elif each in files:
+                yield TreeEntry(name, path.stat().st_size)
+
+
 def part_file(step: str, part: int) -> str:
     """Name of a step's column file for a part."""
     return f"{step}/part-{part:08d}.parquet"
@@ -297,23 +364,47 @@ def _stamp(info: Mapping[str, Any]) -> str:
     return f"{info['size']}-{version}"
 
 
-JOURNAL = "_state/done.jsonl"
+INDEX_FOLDER = "_state/done"
+SAVE_SECONDS = 5.0
+"""How often the index is written while a step goes on."""
 _REMEMBERED = ("fingerprint", CONTENT, FAILED)
+
+
+@dataclass(frozen=True)
+class DoneFile:
+    """What the index knows of a step's file for a part.
+
+    Attributes:
+        stamp: size with mtime or etag when it was written or read.
+        facts: `fingerprint`; of downloads `content` and `failed` too.
+        digest: of all its bytes as they were written; None: somebody else wrote it, and its facts were read.
+    """
+
+    stamp: str
+    facts: dict[str, Any]
+    digest: str | None = None
+
+
+@dataclass
+class _StepIndex:
+    """The index of one step: files as they are listed, and what is known of them. Both by the file's bare name."""
+
+    stamps: dict[str, str]
+    known: dict[str, DoneFile]
+    save_after: float
+    changed: bool = False
 
 
 class DoneIndex:
     """Which column files exist with which fingerprint, without opening each.
 
-    The journal is a shortcut: a file it does not know (or knows with another stamp) has its facts read from its own
-    metadata, so losing the journal loses nothing.
+    One small file for each step under `_state/done`. It is a shortcut: a file that it does not know (or knows with
+    another stamp) has its facts read from its own metadata, so losing the index loses nothing.
     """
 
-    def __init__(self, store: RunStore) -> None:
-        self._store = store
-        self._known: dict[str, tuple[str, dict[str, Any]]] = {}
-        self._stamps: dict[str, dict[str, str]] = {}
-        for entry in _read_journal(store):
-            self._known[entry["file"]] = (entry["stamp"], _remembered(entry))
+    def __init__(self, store: RunStore, save_seconds: float = SAVE_SECONDS) -> None:
+        self._store, self._save_seconds = store, save_seconds
+        self._steps: dict[str, _StepIndex] = {}
 
     def fingerprint(self, step: str, part: int) -> str | None:
         """Fingerprint of a step's file for a part, None if there is no whole file."""
@@ -325,22 +416,33 @@ class DoneIndex:
 
         None if there is no whole file.
         """
-        if step not in self._stamps:
-            self._stamps[step] = self._store.list_stamps(step)
+        index = self._of(step)
         file = part_file(step, part)
-        stamp = self._stamps[step].get(file.rsplit("/", 1)[-1])
+        name = file.rpartition("/")[2]
+        stamp = index.stamps.get(name)
         if stamp is None:
             return None
-        known = self._known.get(file)
-        if known is None or known[0] != stamp:
+        known = index.known.get(name)
+        if known is None or known.stamp != stamp:
             facts = self._store.read_facts(file)
             if facts is None:
                 return None
-            self._remember(file, stamp, _remembered(facts))
-        return self._known[file][1]
+            known = DoneFile(stamp, {each: facts[each] for each in _REMEMBERED if each in facts})
+            index.known[name] = known
+            index.changed = True
+        return known.facts
 
-    def record(self, step: str, part: int, found: str | None) -> None:
-        """Remember a file that was just written; fingerprint None: its facts are to be read from the file.
+    def names(self, step: str) -> list[str]:
+        """Names of the files in a step's folder."""
+        return list(self._of(step).stamps)
+
+    def record(self, step: str, part: int, found: str | None, digest: str | None) -> None:
+        """Remember a file that was just written.
+
+        Args:
+            step, part: of the file.
+            found: its fingerprint; None: its facts are to be read from the file.
+            digest: of its bytes, from whoever wrote it.
 
         Raises:
             CurateError: a worker wrote it where this process does not see it.
@@ -353,30 +455,62 @@ class DoneIndex:
                 f"{self._store.path(file)}: a worker wrote this file, but it cannot be seen here. On a cluster of "
                 "several machines `output` must be a shared folder or a URL such as s3://bucket/run."
             ) from None
-        if step in self._stamps:
-            self._stamps[step][file.rsplit("/", 1)[-1]] = stamp
-        if found is None:
-            self._known.pop(file, None)
-        else:
-            self._remember(file, stamp, {"fingerprint": found})
+        index, name = self._of(step), file.rpartition("/")[2]
+        index.stamps[name] = stamp
+        index.known.pop(name, None)
+        facts = {"fingerprint": found} if found is not None else self.facts(step, part)
+        if facts is not None:
+            index.known[name] = DoneFile(stamp, facts, digest)
+        index.changed = True
+        if time.monotonic() >= index.save_after:
+            self._save(step, index)
 
-    def _remember(self, file: str, stamp: str, facts: dict[str, Any]) -> None:
-        self._known[file] = (stamp, facts)
-        self._store.append_line(JOURNAL, json.dumps({"file": file, "stamp": stamp, **facts}, sort_keys=True))
+    def forget(self, step: str, name: str) -> None:
+        """A file of a step's folder was deleted."""
+        index = self._of(step)
+        index.stamps.pop(name, None)
+        index.changed |= index.known.pop(name, None) is not None
+
+    def save(self) -> None:
+        """Write what is known of every step, where something is new.
+
+        Raises:
+            CurateError: the run directory cannot be written.
+        """
+        for step, index in self._steps.items():
+            if index.changed:
+                self._save(step, index)
+
+    def _save(self, step: str, index: _StepIndex) -> None:
+        started = time.monotonic()
+        files = {
+            name: {"stamp": known.stamp, "digest": known.digest, "facts": known.facts}
+            for name, known in sorted(index.known.items())
+            if name in index.stamps
+        }
+        self._store.write_bytes(index_file(step), (json.dumps({"files": files}) + "\n").encode())
+        ended = time.monotonic()
+        index.changed = False
+        # Of a million parts the index is large: writing it must stay a small share of the time.
+        index.save_after = ended + max(self._save_seconds, 20 * (ended - started))
+
+    def _of(self, step: str) -> _StepIndex:
+        if step not in self._steps:
+            stamps, known = self._store.list_stamps(step), read_index(self._store, step)
+            self._steps[step] = _StepIndex(stamps, known, time.monotonic() + self._save_seconds)
+        return self._steps[step]
 
 
-def _remembered(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: facts[name] for name in _REMEMBERED if name in facts}
+def index_file(step: str) -> str:
+    """Name of the index of a step's files."""
+    return f"{INDEX_FOLDER}/{step}.json"
 
 
-def _read_journal(store: RunStore) -> Iterator[dict[str, Any]]:
+def read_index(store: RunStore, step: str) -> dict[str, DoneFile]:
+    """What the index knows of a step's files, by bare name. One that cannot be read counts as lost."""
     try:
-        text = store.read_bytes(JOURNAL).decode()
-    except FileNotFoundError:
-        return
-    for line in text.splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            # A kill in the middle of appending leaves half a line; the file's own metadata is asked instead.
-            continue
+        files = (store.read_json(index_file(step)) or {"files": {}})["files"]
+        return {name: DoneFile(each["stamp"], each["facts"], each["digest"]) for name, each in files.items()}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        log.warning("%s cannot be understood; it is made anew from the files", store.path(index_file(step)))
+        return {}

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from curate.errors import LEARNED, InputError
 from curate.ranking import ORDERS, BestRows, Order, doubles, unscored_last
 from curate.rounds import rounds_of
+from curate.run_format import check_format
 from curate.schema import Status, annotation_table
 from curate.store import RunStore
 from curate.where import parse_where
@@ -127,7 +128,9 @@ def annotation_files(store: RunStore) -> list[str]:
 
     Raises:
         InputError: there are none: not a run directory, or a run that did not finish.
+        CurateError: a newer version of curate made the run.
     """
+    check_format(store)
     names = sorted(n for n in store.list_stamps(ANNOTATIONS) if n.startswith("part-") and n.endswith(".parquet"))
     if not names:
         raise InputError(f"{store.url}: no annotations here. Is it a run directory, and did `curate run` finish?")

@@ -5,11 +5,13 @@ import uuid
 
 import pyarrow as pa
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.digest import digest_of, signed_parquet
 from curate.errors import CurateError, InputError
-from curate.store import JOURNAL, DoneIndex, RunStore, fingerprint, part_file
+from curate.store import DoneIndex, RunStore, fingerprint, index_file, part_file, read_index
 
 TABLE = pa.table({"a": [1, 2, 3]})
 
@@ -18,6 +20,13 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
+
+
+def recorded(store, number, fingerprint):
+    """Record a file and write the index."""
+    index = DoneIndex(store)
+    index.record("step", number, fingerprint, "digest")
+    index.save()
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -81,7 +90,7 @@ def test_an_unknown_protocol_is_input_error():
 
 def test_done_index_knows_what_was_recorded(store):
     store.write_table(part_file("step", 3), TABLE, {"fingerprint": "f3"})
-    DoneIndex(store).record("step", 3, "f3")
+    recorded(store, 3, "f3")
     again = DoneIndex(store)
     assert again.fingerprint("step", 3) == "f3"
     assert again.fingerprint("step", 4) is None
@@ -92,33 +101,104 @@ def test_done_index_reads_files_that_nobody_recorded(store):
     assert DoneIndex(store).fingerprint("step", 3) == "f3"
 
 
-def test_a_deleted_file_is_not_done_whatever_the_journal_says(store):
+def test_a_deleted_file_is_not_done_whatever_the_index_says(store):
     store.write_table(part_file("step", 0), TABLE, {"fingerprint": "f"})
-    DoneIndex(store).record("step", 0, "f")
+    recorded(store, 0, "f")
     store.delete(part_file("step", 0))
     assert DoneIndex(store).fingerprint("step", 0) is None
 
 
-def test_a_file_replaced_behind_the_journal_tells_its_own_fingerprint(tmp_path):
+def test_a_file_replaced_behind_the_index_tells_its_own_fingerprint(tmp_path):
     store = RunStore(str(tmp_path))
     store.write_table(part_file("step", 0), TABLE, {"fingerprint": "one"})
-    DoneIndex(store).record("step", 0, "one")
+    recorded(store, 0, "one")
     store.write_table(part_file("step", 0), TABLE, {"fingerprint": "two"})
     assert DoneIndex(store).fingerprint("step", 0) == "two"
 
 
-@pytest.mark.parametrize("cut", range(1, 60, 7))
-def test_a_journal_cut_by_a_kill_loses_nothing(tmp_path, cut):
+@pytest.mark.parametrize("left", [b"", b"{", b"[]", b"null", b'{"files": {"part-00000000.parquet": 1}}', b"\xff"])
+def test_an_index_that_cannot_be_understood_loses_nothing(store, left):
+    store.write_table(part_file("step", 0), TABLE, {"fingerprint": "f"})
+    recorded(store, 0, "f")
+    store.write_bytes(index_file("step"), left)
+    assert DoneIndex(store).fingerprint("step", 0) == "f"
+
+
+def test_the_index_is_written_while_a_step_goes_on(store):
+    index = DoneIndex(store, save_seconds=0)
+    digest = store.write_table(part_file("step", 0), TABLE, {"fingerprint": "f"})
+    index.record("step", 0, "f", digest)
+    (known,) = read_index(store, "step").values()
+    assert (known.facts, known.digest) == ({"fingerprint": "f"}, store.digest(part_file("step", 0)))
+
+
+class CountingFiles(LocalFileSystem):
+    """Counts what is asked of the disk."""
+
+    def __init__(self):
+        super().__init__()
+        self.opened, self.listed = [], []
+
+    def open(self, path, *args, **kwargs):
+        self.opened.append(path)
+        return super().open(path, *args, **kwargs)
+
+    def cat_file(self, path, *args, **kwargs):
+        self.opened.append(path)
+        return super().cat_file(path, *args, **kwargs)
+
+    def ls(self, path, *args, **kwargs):
+        self.listed.append(path)
+        return super().ls(path, *args, **kwargs)
+
+
+def test_a_look_at_ten_thousand_parts_opens_no_column_file(tmp_path):
+    parts, steps = 10_000, ("embed", "noise")
+    data = signed_parquet(TABLE, {"fingerprint": "f"})
+    for step in steps:
+        (tmp_path / step).mkdir()
+        for number in range(parts):
+            (tmp_path / part_file(step, number)).write_bytes(data)
     store = RunStore(str(tmp_path))
-    index = DoneIndex(store)
-    for number in range(3):
-        store.write_table(part_file("step", number), TABLE, {"fingerprint": f"f{number}"})
-        index.record("step", number, f"f{number}")
-    journal = tmp_path / JOURNAL
-    journal.write_bytes(journal.read_bytes()[:-cut])
-    DoneIndex(store).fingerprint("step", 2)  # appends to the torn journal
-    again = DoneIndex(store)
-    assert [again.fingerprint("step", number) for number in range(3)] == ["f0", "f1", "f2"]
+    for step in steps:
+        first = DoneIndex(store)
+        for number in range(parts):
+            first.record(step, number, "f", digest_of(data))
+        first.save()
+    files = CountingFiles()
+    index = DoneIndex(RunStore(str(tmp_path), files))
+    assert all(index.fingerprint(step, number) == "f" for step in steps for number in range(parts))
+    assert files.opened == [str(tmp_path / index_file(step)) for step in steps]
+    assert files.listed == [str(tmp_path / step) for step in steps]
+
+
+def test_a_flipped_bit_in_a_page_is_found_by_whoever_reads_it(tmp_path):
+    store = RunStore(str(tmp_path))
+    table = pa.table({"a": list(range(2000))})
+    store.write_table("step/part-00000000.parquet", table, {"fingerprint": "f"})
+    file = tmp_path / "step" / "part-00000000.parquet"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 3] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(CurateError, match=r"part-00000000\.parquet: cannot be read"):
+        store.read_table("step/part-00000000.parquet")
+
+
+def test_the_tree_has_files_and_links_and_does_not_follow_them(tmp_path):
+    store = RunStore(str(tmp_path / "run"))
+    store.write_bytes("a/b", b"12")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "secret").write_bytes(b"1")
+    (tmp_path / "run" / "out").symlink_to(tmp_path / "other")
+    (tmp_path / "run" / "in").symlink_to("a/b")
+    assert [(e.name, e.size, e.leads_out) for e in store.tree()] == [("a/b", 2, False), ("in", 0, False), ("out", 0, True)]
+
+
+def test_the_tree_of_a_remote_run():
+    store = RunStore(f"memory://{uuid.uuid4().hex}")
+    assert store.tree() == []
+    store.write_bytes("a/b", b"12")
+    assert [(entry.name, entry.size) for entry in store.tree()] == [("a/b", 2)]
 
 
 @given(json_values)
@@ -134,4 +214,4 @@ def test_other_facts_have_other_fingerprints(one, other):
 
 def test_a_file_that_only_a_worker_sees_is_named(store):
     with pytest.raises(CurateError, match="shared folder or a URL"):
-        DoneIndex(store).record("step", 0, "f")
+        DoneIndex(store).record("step", 0, "f", "d")

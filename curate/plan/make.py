@@ -21,6 +21,7 @@ from curate.plan.python import PythonStage, imports_of, plan_python, provided, p
 from curate.plan.refine import plan_refine, plan_refine_fit, plan_tower_rounds, take_refine_fit
 from curate.plan.specs import remembered_encoder
 from curate.plan.step import FitStep, RowStep, Step, TrainStep, annotating
+from curate.run_format import check_format
 from curate.sources import open_source
 from curate.sources.base import Source
 from curate.sources.options import SourceOptions
@@ -114,7 +115,7 @@ def make_plan(
     Raises:
         InputError: the input matches nothing, the encoder cannot be had, a stage of the user's own cannot be used,
             `fits_from` has no fits for it, or nothing is downloaded that could be tried again.
-        CurateError: weights or the run directory cannot be reached.
+        CurateError: weights or the run directory cannot be reached, or a newer version of curate made a run.
     """
     if retry_failed and config.input.format != "urls":
         raise InputError(
@@ -122,6 +123,9 @@ def make_plan(
         )
     own = python_stages(config)
     store = store or RunStore(output_url(config, limit))
+    check_format(store)
+    if fits_from is not None:
+        check_format(RunStore(fits_from))
     options = source_options(config, limit)
     source = open_source(options, store.address)
     cutting = _cutting(options)

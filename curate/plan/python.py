@@ -77,7 +77,7 @@ def python_stages(config: PipelineConfig) -> list[PythonStage]:
     Raises:
         InputError: one line for each that cannot be used: where it stands, and why.
     """
-    home = {name: step for step in _steps_of(config.stages) for name in _COLUMNS[step]}
+    home = column_homes(_steps_of(config.stages))
     stages: list[PythonStage] = []
     problems: list[str] = []
     for given in config.stages.python:
@@ -92,6 +92,11 @@ def python_stages(config: PipelineConfig) -> list[PythonStage]:
     if problems:
         raise InputError("\n".join(problems))
     return stages
+
+
+def column_homes(steps: Sequence[str]) -> dict[str, str]:
+    """The step that each column comes from, of these steps of curate's own: of two with one name the later counts."""
+    return {name: step for step in _COLUMNS if step in steps for name in _COLUMNS[step]}
 
 
 def _steps_of(stages: StagesConfig) -> list[str]:
