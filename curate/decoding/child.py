@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from curate.decoding.protocol import LENGTH, READY, Batch, Start, framed, outcome_to_bytes
+from curate.decoding.protocol import LENGTH, READY, ROW_IN_HAND, Batch, Start, framed, outcomes_to_bytes
 from curate.stages.decode import DecodeOptions, Outcome, decode_image
 
 _PR_SET_PDEATHSIG = 1
@@ -39,12 +39,14 @@ def main() -> None:
             shared = mmap.mmap(int(sys.argv[1]), batch.memory_bytes)
         limit = used + batch.memory_bytes + start.memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        outcomes = []
         for row in range(len(batch.images)):
-            # Told by the kernel, which ends the process: no decoder looks at a flag.
+            ROW_IN_HAND.pack_into(shared, 0, row)
+            # The kernel ends the process when time is up: no decoder looks at a flag.
             signal.setitimer(signal.ITIMER_PROF, start.seconds)
-            outcome = _decoded(shared, batch, row, start.options)
-            _send(answers, outcome_to_bytes(outcome))
+            outcomes.append(_decoded(shared, batch, row, start.options))
         signal.setitimer(signal.ITIMER_PROF, 0)
+        _send(answers, outcomes_to_bytes(outcomes))
 
 
 def _decoded(shared: mmap.mmap, batch: Batch, row: int, options: DecodeOptions) -> Outcome:
@@ -62,7 +64,7 @@ def _received(messages: BinaryIO) -> bytes:
 
 
 def _send(answers: BinaryIO, message: bytes) -> None:
-    answers.write(framed([message]))
+    answers.write(framed(message))
     answers.flush()
 
 

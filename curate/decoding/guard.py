@@ -14,12 +14,11 @@ import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import curate
-from curate.decoding.protocol import LENGTH, READY, Batch, Start, framed, outcome_from_bytes
+from curate.decoding.protocol import LENGTH, READY, ROW_IN_HAND, Batch, Start, framed, outcomes_from_bytes
 from curate.errors import CurateError
 from curate.stages.decode import DecodeOptions, Outcome, Pixels
 from curate.status import Status
@@ -32,18 +31,28 @@ START_SECONDS = 300.0
 """How long a process may take to start, on a machine that is busy with other things."""
 MEMORY_BYTES = 1 << 30
 PIXEL_BYTES = 32
-"""A decoder may take MEMORY_BYTES and this for each of `max_pixels`, far more than decoding within that limit takes."""
+"""A decoder may take MEMORY_BYTES and this for each of `max_pixels`: more than any picture within that limit needs."""
 
 _COMMAND = ("-m", "curate.decoding.child")
 _SMALLEST_SHARED = 1 << 20
 _KEPT_SHARED = 64 << 20
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # glibc would give memory back after every picture and ask for it again, page by page.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
+}
+_HEAD_BYTES = 64
+_LOOKS = 5
 
 
-class _Failed(Exception):  # noqa: N818 - not an error outside this module
-    """The process was lost while it had a row in hand; carries what that says of the row."""
+class _Lost(Exception):  # noqa: N818 - not an error outside this module
+    """The process was lost while it had a row in hand; carries the row and what that says of it."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, row: int, outcome: Outcome) -> None:
+        self.row = row
         self.outcome = outcome
 
 
@@ -73,9 +82,7 @@ class GuardedDecoder:
         """
         outcomes: list[Outcome] = []
         while (row := len(outcomes)) < len(images):
-            outcomes += self._as_far_as_it_goes(images[row:], pixels[row:])
-            if (row := len(outcomes)) < len(images):
-                outcomes.append(self._once_more(images[row], pixels[row]))
+            outcomes += self._up_to_a_loss(images[row:], pixels[row:])
         return outcomes
 
     def close(self) -> None:
@@ -90,32 +97,31 @@ class GuardedDecoder:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _as_far_as_it_goes(self, images: Sequence[memoryview | None], pixels: Pixels) -> list[Outcome]:
-        """Outcomes of the images before the one that the process was lost with; of all, if it was not."""
-        outcomes: list[Outcome] = []
+    def _up_to_a_loss(self, images: Sequence[memoryview | None], pixels: Pixels) -> list[Outcome]:
+        """Outcomes of all images, or of those up to the first that the process was lost with."""
         try:
-            self._decode(images, pixels, outcomes)
-        except _Failed:
+            return self._in_child(images, pixels)
+        except _Lost as lost:
             self.close()
-        return outcomes
+            # What the process has made of the images before went with it.
+            before = self(images[: lost.row], pixels[: lost.row])
+            return [*before, self._once_more(images[lost.row], pixels[lost.row])]
 
     def _once_more(self, image: memoryview | None, pixels: Pixels) -> Outcome:
-        outcomes: list[Outcome] = []
         try:
-            self._decode([image], pixels[np.newaxis], outcomes)
-        except _Failed as failed:
+            return self._in_child([image], pixels[np.newaxis])[0]
+        except _Lost as lost:
             self.close()
-            return failed.outcome
-        return outcomes[0]
+            return lost.outcome
 
-    def _decode(self, images: Sequence[memoryview | None], pixels: Pixels, outcomes: list[Outcome]) -> None:
+    def _in_child(self, images: Sequence[memoryview | None], pixels: Pixels) -> list[Outcome]:
         if self._child is None:
             self._child = _Child(self._options, self._seconds)
-        self._child.decode(images, pixels, outcomes)
+        return self._child.decode(images, pixels)
 
 
 class DecoderOfThread:
-    """A guarded decoder for each thread that asks for one. It ends with its thread, whose death its process notices."""
+    """A guarded decoder for each thread that asks for one, which ends with its thread."""
 
     def __init__(self, options: DecodeOptions, seconds: float) -> None:
         """See GuardedDecoder."""
@@ -151,41 +157,44 @@ class _Child:
         self.end = weakref.finalize(self, _end, self._process, self._file)
         memory = MEMORY_BYTES + PIXEL_BYTES * options.max_pixels
         start = Start(options, seconds, memory, os.getpid())
-        try:
-            self._send(start.to_bytes())
-            ready = self._received(time.monotonic() + START_SECONDS) == READY
-        except _Failed:
-            ready = False
-        if not ready:
+        if not self._starts(start):
             self.end()
             raise CurateError(_cannot_start(self._process.returncode))
 
-    def decode(self, images: Sequence[memoryview | None], pixels: Pixels, outcomes: list[Outcome]) -> None:
-        """Append the outcome of one image after the other and write its pixels.
+    def decode(self, images: Sequence[memoryview | None], pixels: Pixels) -> list[Outcome]:
+        """See GuardedDecoder.
 
         Raises:
-            _Failed: the process was lost with the first image that has no outcome.
+            _Lost: the process ended, or had to be given up.
         """
         batch = self._laid_out(images)
         self._send(batch.to_bytes())
-        for row in range(len(images)):
-            outcome = outcome_from_bytes(self._received(time.monotonic() + WALL_FACTOR * self._seconds))
+        outcomes = outcomes_from_bytes(self._received(WALL_FACTOR * self._seconds))
+        for row, outcome in enumerate(outcomes):
             if outcome.status is Status.OK:
                 made = np.frombuffer(self._shared, np.uint8, self._row_bytes, batch.pixels + row * self._row_bytes)
                 pixels[row] = made.reshape(pixels.shape[1:])
-            outcomes.append(outcome)
+        return outcomes
+
+    def _starts(self, start: Start) -> bool:
+        try:
+            self._send(start.to_bytes())
+            return self._received(START_SECONDS) == READY
+        except _Lost:
+            return False
 
     def _laid_out(self, images: Sequence[memoryview | None]) -> Batch:
         """Put images into the shared memory."""
-        used = len(images) * self._row_bytes
+        used = _HEAD_BYTES + len(images) * self._row_bytes
         self._reserve(used + sum(len(image) for image in images if image is not None))
+        ROW_IN_HAND.pack_into(self._shared, 0, 0)
         places: list[tuple[int, int] | None] = []
         for image in images:
             places.append(None if image is None else (used, len(image)))
             if image is not None:
                 self._shared[used : used + len(image)] = image
                 used += len(image)
-        return Batch(len(self._shared), 0, tuple(places))
+        return Batch(len(self._shared), _HEAD_BYTES, tuple(places))
 
     def _reserve(self, needed: int) -> None:
         """Make the shared memory large enough; what one large batch has taken is not kept for ever."""
@@ -200,37 +209,46 @@ class _Child:
     def _send(self, message: bytes) -> None:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(framed([message]))
+            self._process.stdin.write(framed(message))
             self._process.stdin.flush()
         except BrokenPipeError as error:
-            raise _Failed(self._how_it_ended()) from error
+            raise self._loss() from error
 
-    def _received(self, deadline: float) -> bytes:
+    def _received(self, patience: float) -> bytes:
         """The next answer.
 
         Raises:
-            _Failed: there is none until then, or none any more.
+            _Lost: none comes any more, or one row is in hand for more than `patience` seconds.
         """
-        length: int = LENGTH.unpack(self._read(LENGTH.size, deadline))[0]
-        return self._read(length, deadline)
+        length: int = LENGTH.unpack(self._read(LENGTH.size, patience))[0]
+        return self._read(length, patience)
 
-    def _read(self, size: int, deadline: float) -> bytes:
+    def _read(self, size: int, patience: float) -> bytes:
         assert self._process.stdout is not None
         answers, data = self._process.stdout.fileno(), b""
         poll = select.poll()
         poll.register(answers, select.POLLIN)
+        row, since = self._row_in_hand(), time.monotonic()
         while len(data) < size:
-            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise _Failed(_timeout(self._seconds))
-            more = os.read(answers, size - len(data))
-            if not more:
-                raise _Failed(self._how_it_ended())
-            data += more
+            if poll.poll(1000 * patience / _LOOKS):
+                more = os.read(answers, size - len(data))
+                if not more:
+                    raise self._loss()
+                data += more
+            elif row != self._row_in_hand():
+                row, since = self._row_in_hand(), time.monotonic()
+            elif time.monotonic() - since >= patience:
+                raise _Lost(row, _timeout(self._seconds))
         return data
 
-    def _how_it_ended(self) -> Outcome:
+    def _row_in_hand(self) -> int:
+        row: int = ROW_IN_HAND.unpack_from(self._shared)[0]
+        return row
+
+    def _loss(self) -> _Lost:
         code = self._process.wait()
-        return _timeout(self._seconds) if code == -signal.SIGPROF else _crash(code)
+        outcome = _timeout(self._seconds) if code == -signal.SIGPROF else _crash(code)
+        return _Lost(self._row_in_hand(), outcome)
 
 
 def _anonymous_file() -> int:
@@ -252,7 +270,7 @@ def _started(shared: int) -> subprocess.Popen[bytes]:
             stderr=subprocess.DEVNULL,
             # `-m` looks for modules in the working folder first: that must not be anybody's.
             cwd=package,
-            env={**os.environ, **_ONE_THREAD},
+            env={**os.environ, **_ENVIRONMENT},
             pass_fds=(shared,),
         )
     except OSError as error:
@@ -278,7 +296,7 @@ def _cannot_start(code: int) -> str:
 def _timeout(seconds: float) -> Outcome:
     return Outcome(
         Status.DECODE_TIMEOUT,
-        f"not decoded within input.max_decode_seconds = {seconds:g}, tried twice; raise it to give such images more time",
+        f"not decoded within input.max_decode_seconds = {seconds:g}, tried twice; raise it to give images more time",
     )
 
 

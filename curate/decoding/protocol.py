@@ -1,8 +1,8 @@
 """How a run and its decoder process talk.
 
 Messages go through pipes: their length as uint32, then their bytes. Images and pixels lie in memory that both map.
-For every batch the run sends one message that says where they lie; the process answers with one message for each row,
-in order, when it is done with it. So the row in hand is the first without an answer, whatever became of the process.
+For every batch the run sends one message that says where they lie, and the process answers with one when all rows are
+done. The shared memory begins with the number of the row in hand: it is known whatever becomes of the process.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from curate.status import Status
 
 LENGTH = struct.Struct("<I")
 READY = b"ready"
+ROW_IN_HAND = struct.Struct("<Q")
 
 _NONE = -1
 _BATCH = struct.Struct("<QQQ")
@@ -80,20 +81,33 @@ class Batch:
         return cls(memory_bytes, pixels, tuple(None if place[1] == _NONE else place for place in places))
 
 
-def outcome_to_bytes(outcome: Outcome) -> bytes:
-    """The message that a row is done."""
+def outcomes_to_bytes(outcomes: Sequence[Outcome]) -> bytes:
+    """The message that a batch is done."""
+    return b"".join(framed(_outcome_to_bytes(outcome)) for outcome in outcomes)
+
+
+def outcomes_from_bytes(message: bytes) -> list[Outcome]:
+    """What `outcomes_to_bytes` has written."""
+    outcomes, position = list[Outcome](), 0
+    while position < len(message):
+        start = position + LENGTH.size
+        position = start + LENGTH.unpack_from(message, position)[0]
+        outcomes.append(_outcome_from_bytes(message[start:position]))
+    return outcomes
+
+
+def framed(message: bytes) -> bytes:
+    """A message as it goes through a pipe."""
+    return LENGTH.pack(len(message)) + message
+
+
+def _outcome_to_bytes(outcome: Outcome) -> bytes:
     width, height = (_NONE if length is None else length for length in (outcome.width, outcome.height))
     head = _OUTCOME.pack(width, height, _STATUSES.index(outcome.status), outcome.error is not None)
     return head + (outcome.error or "").encode("utf-8", "backslashreplace")
 
 
-def outcome_from_bytes(message: bytes) -> Outcome:
-    """What `outcome_to_bytes` has written."""
+def _outcome_from_bytes(message: bytes) -> Outcome:
     width, height, status, has_error = _OUTCOME.unpack_from(message)
     error = message[_OUTCOME.size :].decode() if has_error else None
     return Outcome(_STATUSES[status], error, *(None if length == _NONE else length for length in (width, height)))
-
-
-def framed(messages: Sequence[bytes]) -> bytes:
-    """Messages as they go through a pipe."""
-    return b"".join(LENGTH.pack(len(message)) + message for message in messages)
