@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,10 @@ import numpy as np
 import curate
 from curate.decoding.protocol import LENGTH, READY, ROW_IN_HAND, Batch, Start, framed, outcomes_from_bytes
 from curate.errors import CurateError
+from curate.limits import MAX_DECODE_SECONDS
 from curate.stages.decode import DecodeOptions, Outcome, Pixels
 from curate.status import Status
 
-MAX_DECODE_SECONDS = 60.0
-"""CPU time that one image may take, unless configured."""
 WALL_FACTOR = 10
 """A process that waits and does not compute, or that others hold up, has so many times as long by the clock."""
 START_SECONDS = 300.0
@@ -282,7 +282,9 @@ def _end(process: subprocess.Popen[bytes], shared: int) -> None:
     process.wait()
     for stream in (process.stdin, process.stdout):
         assert stream is not None
-        stream.close()
+        # What could not be sent any more is tried again by closing.
+        with suppress(BrokenPipeError):
+            stream.close()
     os.close(shared)
 
 
