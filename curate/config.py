@@ -18,6 +18,13 @@ from curate.completion.policy import DecoderName
 from curate.concepts.fit import TEMPLATES
 from curate.concepts.fuse import Scorer
 from curate.errors import InputError
+from curate.limits import (
+    MAX_CAPTION_CHARACTERS,
+    MAX_DECODE_SECONDS,
+    MAX_IMAGE_BYTES,
+    MAX_IMAGE_PIXELS,
+    MAX_MEMBERS,
+)
 from curate.models.weights import OFFLINE
 from curate.noise.heads import LossName
 from curate.noise.signals import SignalName
@@ -26,7 +33,6 @@ from curate.where import parse_where
 
 YamlPath = tuple[str | int, ...]
 _STRATA: YamlPath = ("stages", "noise", "mixture", "by")
-MAX_IMAGE_PIXELS = 200_000_000
 
 
 class _Model(BaseModel):
@@ -98,6 +104,27 @@ class InputConfig(_Model):
     )
     max_image_pixels: int = Field(
         MAX_IMAGE_PIXELS, ge=1, description="Images with more pixels are not decoded (status image_too_large)."
+    )
+    max_image_bytes: int = Field(
+        MAX_IMAGE_BYTES, ge=1, le=1 << 30, description="Larger image files are not read (status image_too_large)."
+    )
+    max_caption_characters: int = Field(
+        MAX_CAPTION_CHARACTERS,
+        ge=1,
+        description="Longer captions are kept whole, but the pair is not used (status caption_too_long).",
+    )
+    max_members: int = Field(
+        MAX_MEMBERS,
+        ge=1,
+        description="webdataset: most members of a tar that are read, but for those that complete the last pair; "
+        "that there are more is told in shard_errors.parquet.",
+    )
+    max_decode_seconds: float = Field(
+        MAX_DECODE_SECONDS,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="CPU time that decoding one image may take, tried twice (status decode_timeout).",
     )
     keep: list[str] = Field(
         default_factory=list,

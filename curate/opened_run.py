@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.config import MAX_IMAGE_PIXELS, PipelineConfig
+from curate.config import PipelineConfig
 from curate.errors import CurateError, InputError
 from curate.export.selection import Selection, selected_parts
+from curate.limits import MAX_IMAGE_PIXELS
 from curate.pairs import pairs_with_images
 from curate.plan import source_options
 from curate.sources import open_source

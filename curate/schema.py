@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 import pyarrow as pa
+
+from curate.status import CAPTION_PROBLEMS as CAPTION_PROBLEMS
+from curate.status import HAS_PICTURE as HAS_PICTURE
+from curate.status import STATUS_DESCRIPTIONS as STATUS_DESCRIPTIONS
+from curate.status import Status as Status
 
 SCHEMA_VERSION = 1
 
-
-class Status(str, Enum):
-    """Why a pair can or cannot be used. A row is never dropped: it keeps its place with one of these."""
-
-    OK = "ok"
-    MISSING_IMAGE = "missing_image"
-    MISSING_CAPTION = "missing_caption"
-    EMPTY_CAPTION = "empty_caption"
-    CAPTION_NOT_UTF8 = "caption_not_utf8"
-    CORRUPT_IMAGE = "corrupt_image"
-    IMAGE_TOO_LARGE = "image_too_large"
-    UNREADABLE_ROW = "unreadable_row"
-    DOWNLOAD_FAILED = "download_failed"
-
-
-STATUS_DESCRIPTIONS: dict[Status, str] = {
-    Status.OK: "image and caption are present and readable",
-    Status.MISSING_IMAGE: "there is a caption but no image",
-    Status.MISSING_CAPTION: "there is an image but no caption",
-    Status.EMPTY_CAPTION: "the caption is empty or only white space",
-    Status.CAPTION_NOT_UTF8: "the caption is not valid UTF-8; its bytes are in caption_bytes",
-    Status.CORRUPT_IMAGE: "the image bytes cannot be decoded",
-    Status.IMAGE_TOO_LARGE: "the image has more pixels than input.max_image_pixels, or too many bytes to hold",
-    Status.UNREADABLE_ROW: "the record itself cannot be parsed (broken JSON or CSV line)",
-    Status.DOWNLOAD_FAILED: "the image could not be downloaded from its address; `error` says why",
-}
-
 # A list and not a map: Hugging Face's datasets refuses a file with a map column, and pandas does not write one back.
 FIELDS_TYPE = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("value", pa.string())]))
-
-CAPTION_PROBLEMS = frozenset({Status.MISSING_CAPTION, Status.EMPTY_CAPTION, Status.CAPTION_NOT_UTF8})
-HAS_PICTURE = frozenset({Status.OK, *CAPTION_PROBLEMS})
-"""Pairs with one of these statuses have a picture that was decoded."""
 
 # What a source yields for every pair, before anything is decoded. `status` holds what the source alone can tell.
 SOURCE_SCHEMA = pa.schema(

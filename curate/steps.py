@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from curate.columns import overlaid, side_by_side
 from curate.completion.policy import CaptionColumns
 from curate.concepts.model import ConceptModel
+from curate.decoding.guard import DecoderOfThread
 from curate.digest import digest_of
 from curate.errors import LEARNED, CurateError
+from curate.limits import MAX_CAPTION_CHARACTERS, MAX_DECODE_SECONDS
 from curate.models.coca import CocaOptions
 from curate.models.encoder import Encoder, EncoderOptions, EncoderSpec, load_encoder
 from curate.models.numerics import ModelSpec
@@ -139,6 +141,19 @@ def _statuses(columns: pa.Table) -> dict[str, int]:
     return {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
 
 
+@dataclass(frozen=True)
+class EmbedLimits:
+    """What may be spent on one pair: CPU time of decoding its image, and a text tower's of longer captions.
+
+    Attributes:
+        decode_seconds: CPU time for an image.
+        caption_characters: longer captions are not embedded.
+    """
+
+    decode_seconds: float = MAX_DECODE_SECONDS
+    caption_characters: int = MAX_CAPTION_CHARACTERS
+
+
 @dataclass
 class EmbedWork:
     """Source -> decode -> embed: identity, status and embeddings of every pair; pixels never leave the worker."""
@@ -147,7 +162,12 @@ class EmbedWork:
     decode: DecodeOptions
     options: EncoderOptions
     spec: EncoderSpec
+    limits: EmbedLimits = field(default_factory=EmbedLimits)
     _encoder: Encoder | None = field(default=None, repr=False, compare=False)
+    _decoder: DecoderOfThread = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._decoder = DecoderOfThread(self.decode, self.limits.decode_seconds)
 
     @property
     def device(self) -> str:
@@ -164,7 +184,7 @@ class EmbedWork:
 
     def head(self, task: PartTask) -> pa.Table:
         """The pairs with `pixels` in place of `image`."""
-        decode = Decode(self.decode)
+        decode = Decode(self.decode, self._decoder)
         batches = self.source.read(task.shard, task.part, DECODE_BATCH_ROWS)
         return pa.concat_tables([self._decoded(decode, batch) for batch in batches]).combine_chunks()
 
@@ -177,7 +197,7 @@ class EmbedWork:
     def body(self, task: PartTask, table: pa.Table) -> pa.Table:
         """Identity and status columns with the embeddings."""
         assert self._encoder is not None, "prepare() comes first"
-        made = Embed(self._encoder)(table)
+        made = Embed(self._encoder, self.limits.caption_characters)(table)
         return side_by_side(table.drop_columns(["pixels"]), made)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from curate.config import PipelineConfig
+from curate.config import InputConfig, PipelineConfig
 from curate.manifest import Manifest
 from curate.models.encoder import EncoderSpec
 from curate.plan.options import decode_options, worker_encoder_options
@@ -13,7 +13,7 @@ from curate.plan.step import EMBED, RowStep, row_step
 from curate.sources.base import Source
 from curate.stages.decode import Decode
 from curate.stages.embed import Embed
-from curate.steps import EmbedWork
+from curate.steps import EmbedLimits, EmbedWork
 from curate.store import DoneIndex
 
 
@@ -24,7 +24,10 @@ def plan_embed(
     facts = embed_facts(config, spec)
     if config.input.keep:
         facts["keep"] = config.input.keep
-    work = EmbedWork(source, decode_options(config, spec), worker_encoder_options(config), spec)
+    facts |= _limit_facts(config.input)
+    work = EmbedWork(
+        source, decode_options(config, spec), worker_encoder_options(config), spec, embed_limits(config.input)
+    )
     return row_step(EMBED, work, contents_of(manifest), facts, done)
 
 
@@ -35,6 +38,19 @@ def embed_facts(config: PipelineConfig, spec: EncoderSpec) -> dict[str, Any]:
         "decode": {"mode": "exact", "max_image_pixels": config.input.max_image_pixels},
         "versions": {"decode": Decode.version, "embed": Embed.version},
     }
+
+
+def embed_limits(given: InputConfig) -> EmbedLimits:
+    """What the step may spend on one pair."""
+    return EmbedLimits(given.max_decode_seconds, given.max_caption_characters)
+
+
+def _limit_facts(given: InputConfig) -> dict[str, Any]:
+    """Limits that are not as usual: with the usual ones a run from before there were any is still valid."""
+    names = ("max_image_bytes", "max_caption_characters", "max_decode_seconds")
+    limits = {name: getattr(given, name) for name in names}
+    unusual = {name: limit for name, limit in limits.items() if limit != InputConfig.model_fields[name].default}
+    return {"limits": unusual} if unusual else {}
 
 
 def contents_of(manifest: Manifest) -> dict[int, Any]:

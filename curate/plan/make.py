@@ -24,7 +24,7 @@ from curate.plan.step import FitStep, RowStep, Step, TrainStep, annotating
 from curate.run_format import check_format
 from curate.sources import open_source
 from curate.sources.base import Source
-from curate.sources.options import SourceOptions
+from curate.sources.options import SourceLimits, SourceOptions
 from curate.sources.urls import DOWNLOAD, UrlsSource
 from curate.steps import PartTask
 from curate.store import DoneIndex, RunStore, fingerprint
@@ -165,7 +165,11 @@ def _no_pairs(config: PipelineConfig, manifest: Manifest) -> str:
 def _cutting(options: SourceOptions) -> str:
     """Fingerprint of what decides where parts are cut; what is read of their pairs is the embed step's concern."""
     deciding = dataclasses.asdict(options)
-    del deciding["keep"]
+    del deciding["keep"], deciding["limits"]
+    # Only where they are not as usual: no run from before there were limits is to be cut anew.
+    usual, limits = SourceLimits(), options.limits
+    if (limits.image_bytes, limits.members) != (usual.image_bytes, usual.members):
+        deciding["limits"] = {"image_bytes": limits.image_bytes, "members": limits.members}
     return fingerprint({**deciding, "path": None, "image_root": None})
 
 

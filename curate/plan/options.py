@@ -16,7 +16,7 @@ from curate.models.weights import with_absolute_paths
 from curate.noise.fit import NoiseOptions
 from curate.noise.heads import HeadOptions
 from curate.noise.refine import RefineOptions
-from curate.sources.options import ColumnNames, SourceOptions
+from curate.sources.options import ColumnNames, SourceLimits, SourceOptions
 from curate.stages.decode import DecodeOptions
 from curate.stages.noise import NoiseColumns
 
@@ -33,6 +33,7 @@ def source_options(config: PipelineConfig, limit: int | None = None) -> SourceOp
         caption_json_key=given.caption_json_key,
         image_root=given.image_root,
         keep=tuple(given.keep),
+        limits=SourceLimits(given.max_image_bytes, given.max_caption_characters, given.max_members),
     )
 
 

@@ -9,7 +9,7 @@ from curate.config import NoiseConfig, PipelineConfig, RefineConfig
 from curate.errors import InputError
 from curate.manifest import Manifest
 from curate.models.encoder import EncoderSpec
-from curate.plan.embed import contents_of, embed_facts
+from curate.plan.embed import contents_of, embed_facts, embed_limits
 from curate.plan.fits import is_fitted, take_fit
 from curate.plan.noise import plan_noise, plan_noise_fit
 from curate.plan.options import (
@@ -192,6 +192,7 @@ def _refined_embed_step(
     facts = {**embed_facts(config, spec), "trained": training.fingerprint}
     weights = f"{artifact_folder(training.name)}/{WEIGHTS_FILE}"
     decode, options = decode_options(config, spec), worker_encoder_options(config)
-    work = RefinedEmbedWork(source, decode, options, spec, run=store.address, weights=weights)
+    limits = embed_limits(config.input)
+    work = RefinedEmbedWork(source, decode, options, spec, limits, run=store.address, weights=weights)
     name = f"{training.name}-embed"
     return row_step(name, work, contents_of(manifest), facts, done, training.name, training.name)

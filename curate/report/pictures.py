@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 from PIL import Image
 
+from curate.decoding.guard import GuardedDecoder
 from curate.manifest import read_parts
 from curate.sources.base import Part, Source
 from curate.stages.decode import Decode, DecodeOptions
@@ -39,13 +40,15 @@ def thumbnails(
         InputError: the input is not there any more.
     """
     wanted = set(row_ids)
-    decode = Decode(DecodeOptions(side, "longest", "bicubic", max_pixels, _WHITE))
+    options = DecodeOptions(side, "longest", "bicubic", max_pixels, _WHITE)
     shards = {shard.name: shard for shard in source.list_shards()}
     found: dict[str, bytes] = {}
-    for part in _parts_with(store, wanted):
-        if part.shard in shards:
-            for batch in source.read(shards[part.shard], part, _ROWS_AT_ONCE):
-                found.update(_of_batch(decode, batch, wanted, side))
+    with GuardedDecoder(options) as decoder:
+        decode = Decode(options, decoder)
+        for part in _parts_with(store, wanted):
+            if part.shard in shards:
+                for batch in source.read(shards[part.shard], part, _ROWS_AT_ONCE):
+                    found.update(_of_batch(decode, batch, wanted, side))
     return found
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from curate.limits import MAX_CAPTION_CHARACTERS, MAX_IMAGE_BYTES, MAX_MEMBERS
+
 Format = Literal["webdataset", "parquet", "jsonl", "csv", "urls"]
 
 
@@ -15,6 +17,21 @@ class ColumnNames:
     image: str | None = None
     caption: str | None = None
     key: str | None = None
+
+
+@dataclass(frozen=True)
+class SourceLimits:
+    """Most of what is read.
+
+    Attributes:
+        image_bytes: larger image files are not read.
+        caption_characters: longer captions are not used.
+        members: of one tar.
+    """
+
+    image_bytes: int = MAX_IMAGE_BYTES
+    caption_characters: int = MAX_CAPTION_CHARACTERS
+    members: int = MAX_MEMBERS
 
 
 @dataclass(frozen=True)
@@ -30,6 +47,7 @@ class SourceOptions:
             None: the .txt, without one the .json's "caption".
         image_root: for tables: where relative image paths start. None: the folder of the table file.
         keep: fields that are carried along as text: top-level members of the .json, or columns of a table.
+        limits: most of what is read.
     """
 
     format: Format
@@ -39,3 +57,4 @@ class SourceOptions:
     caption_json_key: str | None = None
     image_root: str | None = None
     keep: tuple[str, ...] = ()
+    limits: SourceLimits = field(default_factory=SourceLimits)

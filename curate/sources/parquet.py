@@ -123,7 +123,7 @@ class ParquetSource:
                 found = self._pairs(shard, file, part.first_row, part.rows, batch_rows)
                 kept = self._kept(shard, file, part.first_row, part.rows)
                 pairs = (replace(pair, fields=fields) for (pair, _), fields in zip(found, kept, strict=True))
-                yield from tables_of(pairs, shard, part, batch_rows)
+                yield from tables_of(pairs, shard, part, batch_rows, self.options.limits.caption_characters)
             except _DAMAGED as error:
                 _raise_if_unreadable(shard, error)
                 raise changed(shard) from error
@@ -167,7 +167,7 @@ class ParquetSource:
             for offset, (key, caption, (data, path)) in enumerate(zip(keys, captions, images, strict=True)):
                 name = key_of_value(key, row + offset)
                 text = caption_of_value(caption, f"column {layout.caption!r}")
-                picture, is_file = _picture(data, path, files)
+                picture, is_file = _picture(data, path, files, self.options.limits.image_bytes)
                 yield Pair(name, picture, text), is_file
 
     def _kept(self, shard: Shard, file: pq.ParquetFile, first_row: int, rows: int) -> Iterator[Fields | None]:
@@ -331,9 +331,9 @@ def _images(column: pa.Array) -> list[tuple[bytes | None, bytes | None]]:
     return [(None, value) if is_path else (value, None) for value in flat_values(column)]
 
 
-def _picture(data: bytes | None, path: bytes | None, files: ImageReferences) -> tuple[Picture, bool]:
+def _picture(data: bytes | None, path: bytes | None, files: ImageReferences, most: int) -> tuple[Picture, bool]:
     if data is not None:
-        return picture_of(data), False
+        return picture_of(data, most), False
     if not path:
         return no_picture("the image is null"), False
     return files.read(path.decode("utf-8", "surrogateescape")), True

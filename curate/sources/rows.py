@@ -7,7 +7,7 @@ import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
@@ -19,7 +19,6 @@ from curate.schema import SOURCE_SCHEMA, Status, row_id
 from curate.sources.base import Part, Shard
 from curate.sources.stores import changed
 
-MAX_IMAGE_BYTES = 1 << 30
 MAX_TEXT_BYTES = 64 << 20
 # A table is handed on before it has batch_rows rows if its images together outgrow this.
 BATCH_BYTES = 256 << 20
@@ -84,10 +83,10 @@ def broken_pair(row: int, why: str, fields: Fields | None) -> Pair:
     return Pair(row_key(row), Picture(), Caption(), fields, broken=why)
 
 
-def picture_of(data: bytes) -> Picture:
-    """Image bytes as they came."""
-    if len(data) > MAX_IMAGE_BYTES:
-        return too_large(len(data))
+def picture_of(data: bytes, most: int) -> Picture:
+    """Image bytes as they came, unless there are more than `most`."""
+    if len(data) > most:
+        return too_large(len(data), most)
     if not data:
         return Picture(b"", Status.CORRUPT_IMAGE, "the image has 0 bytes")
     return Picture(data)
@@ -97,8 +96,9 @@ def no_picture(error: str) -> Picture:
     return Picture(None, Status.MISSING_IMAGE, error)
 
 
-def too_large(size: int) -> Picture:
-    what = f"the image file has {size:,} bytes, the limit is {MAX_IMAGE_BYTES:,}"
+def too_large(size: int, most: int) -> Picture:
+    """An image file that is not read."""
+    what = f"the image file has {size:,} bytes, more than input.max_image_bytes = {most}; raise it to have it read"
     return Picture(None, Status.IMAGE_TOO_LARGE, what)
 
 
@@ -203,8 +203,21 @@ def rows_within(rows: list[int], first_row: int, count: int) -> tuple[int, ...]:
     return tuple(rows[bisect_left(rows, first_row) : bisect_left(rows, first_row + count)])
 
 
-def tables_of(pairs: Iterable[Pair], shard: Shard, part: Part, batch_rows: int) -> Iterator[pa.Table]:
+def within_limit(pair: Pair, characters: int) -> Pair:
+    """The pair; a caption of more than so many characters is kept, but marked."""
+    text = pair.caption.text
+    if text is None or len(text) <= characters or pair.caption.status is not Status.OK:
+        return pair
+    what = f"the caption has {len(text):,} characters, more than input.max_caption_characters = {characters}"
+    return replace(pair, caption=Caption(text, None, Status.CAPTION_TOO_LONG, what))
+
+
+def tables_of(
+    pairs: Iterable[Pair], shard: Shard, part: Part, batch_rows: int, caption_characters: int
+) -> Iterator[pa.Table]:
     """The part's pairs as tables of SOURCE_SCHEMA, at most `batch_rows` rows and some hundred MB of images each.
+
+    Captions of more than `caption_characters` are marked.
 
     Raises:
         CurateError: there are not exactly `part.rows` pairs: the file is not the one that was indexed.
@@ -215,7 +228,7 @@ def tables_of(pairs: Iterable[Pair], shard: Shard, part: Part, batch_rows: int) 
     count = 0
     for count, pair in enumerate(pairs, start=1):
         row = part.first_row + count - 1
-        batch.append((row, pair))
+        batch.append((row, within_limit(pair, caption_characters)))
         size += len(pair.picture.data or b"")
         if len(batch) >= batch_rows or size >= BATCH_BYTES:
             yield _table(batch, shard.name, duplicates)

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from curate.errors import CurateError, InputError
 from curate.sources.base import Shard
 from curate.sources.options import SourceOptions
-from curate.sources.rows import MAX_IMAGE_BYTES, Picture, no_picture, picture_of, raw_bytes, too_large
+from curate.sources.rows import Picture, no_picture, picture_of, raw_bytes, too_large
 from curate.sources.stores import LocalStore, RemoteStore, open_store, parent_url, url_scheme
 
 Role = Literal["image", "caption", "key"]
@@ -143,9 +143,11 @@ class ImageFiles:
 
     Attributes:
         root: folder of relative paths, as absolute path or URL.
+        most: bytes of a file; larger ones are not read.
     """
 
     root: str
+    most: int
 
     def read(self, reference: str) -> Picture:
         """The image, or why there is none.
@@ -161,8 +163,8 @@ class ImageFiles:
         except InputError as error:
             return no_picture(f"the image {reference!r} cannot be located: {error}")
         if isinstance(store, LocalStore):
-            return _read_local(reference, path)
-        return _read_remote(store, reference, path)
+            return _read_local(reference, path, self.most)
+        return _read_remote(store, reference, path, self.most)
 
     def stamp(self, reference: str) -> str:
         """Size and modification time of a local file, cheaply; "-" for one that is missing or remote."""
@@ -197,7 +199,8 @@ def image_references(options: SourceOptions, shard_uri: str) -> ImageReferences:
     """Image paths of a table start in `image_root`, or without one beside the table file."""
     if options.format == "urls":
         return WebAddresses()
-    return ImageFiles(parent_url(shard_uri) if options.image_root is None else options.image_root)
+    root = parent_url(shard_uri) if options.image_root is None else options.image_root
+    return ImageFiles(root, options.limits.image_bytes)
 
 
 def hash_picture(digest: blake2b, picture: Picture) -> None:
@@ -209,14 +212,14 @@ def hash_picture(digest: blake2b, picture: Picture) -> None:
         digest.update(picture.data)
 
 
-def _read_local(reference: str, path: str) -> Picture:
+def _read_local(reference: str, path: str, most: int) -> Picture:
     try:
         status = os.stat(path)  # noqa: PTH116
         if not stat.S_ISREG(status.st_mode):
             return no_picture(f"the image path {reference!r} is not a file")
-        if status.st_size > MAX_IMAGE_BYTES:
-            return too_large(status.st_size)
-        return picture_of(Path(path).read_bytes())
+        if status.st_size > most:
+            return too_large(status.st_size, most)
+        return picture_of(Path(path).read_bytes(), most)
     except FileNotFoundError:
         return no_picture(f"the image file {reference!r} does not exist")
     except (OSError, ValueError) as error:
@@ -224,13 +227,13 @@ def _read_local(reference: str, path: str) -> Picture:
         return no_picture(f"the image file {reference!r} cannot be read ({reason})")
 
 
-def _read_remote(store: RemoteStore, reference: str, path: str) -> Picture:
+def _read_remote(store: RemoteStore, reference: str, path: str, most: int) -> Picture:
     entry = store.entry(path)
     if entry is None or entry.is_dir:
         return no_picture(f"the image file {reference!r} does not exist")
-    if entry.size > MAX_IMAGE_BYTES:
-        return too_large(entry.size)
+    if entry.size > most:
+        return too_large(entry.size, most)
     try:
-        return picture_of(store.filesystem.cat_file(path))
+        return picture_of(store.filesystem.cat_file(path), most)
     except Exception as error:
         raise CurateError(f"cannot read the image {reference}: {type(error).__name__}: {error}.") from error

@@ -181,7 +181,7 @@ class TextSource:
                     hash_picture(digest, pair.picture)
                 yield pair
 
-        yield from tables_of(pairs(), shard, part, batch_rows)
+        yield from tables_of(pairs(), shard, part, batch_rows, self.options.limits.caption_characters)
         if digest.hexdigest() != part.checksum:
             raise changed(shard)
 

@@ -14,7 +14,6 @@ from curate.sources.fields import kept_fields
 from curate.sources.listing import list_files
 from curate.sources.options import SourceOptions
 from curate.sources.rows import (
-    MAX_IMAGE_BYTES,
     MAX_TEXT_BYTES,
     Caption,
     KeyTally,
@@ -36,6 +35,8 @@ from curate.sources.tar import Damage, Member, scan_tar
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 
+_MORE_MEMBERS = 16
+"""Most members beyond a limit that are still read to complete a sample."""
 _SLOTS = {**dict.fromkeys(IMAGE_EXTENSIONS, "image"), "txt": "txt", "json": "json"}
 
 
@@ -72,7 +73,8 @@ class WebDatasetSource:
             CurateError: the shard vanished or changed since it was listed.
         """
         with unchanged(shard), open_window(shard.uri, 0, shard.size) as window:
-            samples, damages = group_samples(scan_tar(window))
+            members = first_members(scan_tar(window), self.options.limits.members)
+            samples, damages = group_samples(members)
             errors = [ShardError(shard.name, damage.offset, printable(damage.error)) for damage in damages]
             return ShardIndex(tuple(self._parts(shard, window, samples)), tuple(errors))
 
@@ -87,7 +89,7 @@ class WebDatasetSource:
                 raise changed(shard)
             samples, _ = group_samples(scan_tar(window))
             pairs = (self._pair(shard, window, sample) for sample in samples)
-            yield from tables_of(pairs, shard, part, batch_rows)
+            yield from tables_of(pairs, shard, part, batch_rows, self.options.limits.caption_characters)
 
     def _parts(self, shard: Shard, window: Window, samples: list[Sample]) -> Iterator[Part]:
         tally = KeyTally()
@@ -102,7 +104,7 @@ class WebDatasetSource:
             yield Part(shard.name, first, count, start, end, digest.hexdigest(), repeated)
 
     def _pair(self, shard: Shard, window: Window, sample: Sample) -> Pair:
-        picture = _picture(shard, window, sample.members.get("image"))
+        picture = _picture(shard, window, sample.members.get("image"), self.options.limits.image_bytes)
         keep, metadata = self.options.keep, sample.members.get("json")
         caption = self._text_caption(shard, window, sample)
         # Parsing the .json costs more than all else done here for a pair: not unless something is taken from it.
@@ -141,6 +143,23 @@ def split_name(name: str) -> tuple[str, str] | None:
     if not stem or not extension:
         return None
     return f"{folder}{slash}{stem}", extension.lower()
+
+
+def first_members(items: Iterable[Member | Damage], most: int) -> Iterator[Member | Damage]:
+    """The first so many members and those that complete the last sample; then, where there are more, a Damage."""
+    count, key, extensions = 0, None, set[str]()
+    for item in items:
+        if isinstance(item, Member):
+            count += 1
+            name, extension = split_name(item.name) or (None, "")
+            completes = name is not None and name == key and extension not in extensions
+            if count > most and not (completes and count <= most + _MORE_MEMBERS):
+                what = f"the tar has more than input.max_members = {most} members; those from here on give no rows"
+                yield Damage(item.start, what)
+                return
+            extensions = {*extensions, extension} if name == key else {extension}
+            key = name
+        yield item
 
 
 def group_samples(items: Iterable[Member | Damage]) -> tuple[list[Sample], list[Damage]]:
@@ -218,14 +237,14 @@ def _content(shard: Shard, window: Window, member: Member) -> bytes:
     return content
 
 
-def _picture(shard: Shard, window: Window, member: Member | None) -> Picture:
+def _picture(shard: Shard, window: Window, member: Member | None, most: int) -> Picture:
     if member is None:
         return no_picture("the sample has no image")
     if member.damage is not None:
         return no_picture(f"the image cannot be used: {member.damage}")
-    if member.size > MAX_IMAGE_BYTES:
-        return too_large(member.size)
-    return picture_of(_content(shard, window, member))
+    if member.size > most:
+        return too_large(member.size, most)
+    return picture_of(_content(shard, window, member), most)
 
 
 def _caption_of_text(shard: Shard, window: Window, member: Member) -> Caption:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 # The plugins register themselves; these six formats are all that is ever opened.
@@ -24,7 +25,10 @@ from PIL import (
 )
 
 from curate.errors import CurateError
-from curate.schema import CAPTION_PROBLEMS, Status
+from curate.status import CAPTION_PROBLEMS, Status
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_ERROR_CHARACTERS = 200
@@ -75,6 +79,50 @@ class _Decoded:
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What decoding came to beside the pixels.
+
+    Attributes:
+        status: OK where there are pixels.
+        error: what is wrong, for a person; None where nothing is.
+        width, height: of the upright picture before it is resized; of one that is not decoded, as its header has
+            them; None if unknown.
+    """
+
+    status: Status
+    error: str | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+class Decoder(Protocol):
+    """Where images are decoded: in this process, or guarded in one of its own (`curate.decoding`)."""
+
+    def __call__(self, images: Sequence[memoryview | None], pixels: Pixels) -> list[Outcome]:
+        """Decode images.
+
+        Args:
+            images: bytes of each image file; None where there is none.
+            pixels: uint8 [images, size, size, 3] of zeros; the pixels of images with status OK are written here.
+        """
+        ...
+
+
+def decode_image(data: bytes | None, options: DecodeOptions, pixels: Pixels) -> Outcome:
+    """Decode one image in this process. Never raises for bad content.
+
+    Args:
+        data: bytes of the image file; None: there is none.
+        options: how pixels are made.
+        pixels: uint8 [size, size, 3]; written only if the status is OK.
+    """
+    result = _decode(data, options)
+    if result.pixels is not None:
+        pixels[...] = result.pixels
+    return Outcome(result.status, result.error, _plausible(result.width), _plausible(result.height))
+
+
 class Decode:
     """Row stage: decodes, orients and resizes every image to the pixels that open_clip's own preprocessing would give.
 
@@ -88,8 +136,13 @@ class Decode:
     version = 1
     requires = ("image", "status", "error")
 
-    def __init__(self, options: DecodeOptions) -> None:
+    def __init__(self, options: DecodeOptions, decoder: Decoder | None = None) -> None:
+        """Decode with `options`; with a `decoder` there and not in this process."""
+        # Not above: the processes that `curate.decoding` starts need no Arrow, which takes as long as all else.
+        import pyarrow as pa
+
         self.options = options
+        self._decoder = decoder or self._decode_here
         self.provides = pa.schema(
             [
                 pa.field("pixels", pa.binary(options.size * options.size * 3)),
@@ -105,33 +158,38 @@ class Decode:
         """Columns of `provides` for the rows of `batch`."""
         side = self.options.size
         pixels = np.zeros((batch.num_rows, side, side, 3), dtype=np.uint8)
-        decoded: list[_Decoded] = []
-        hashes: list[str | None] = []
-        for row, image in enumerate(batch.column("image")):
-            data = image.as_py()
-            result = _decode(data, self.options)
-            if result.pixels is not None:
-                pixels[row] = result.pixels
-            # The big array is not kept alive a second time.
-            decoded.append(_Decoded(None, result.width, result.height, result.status, result.error))
-            hashes.append(hashlib.sha256(data).hexdigest() if data else None)
+        images = [
+            None if image.as_buffer() is None else memoryview(image.as_buffer()) for image in batch.column("image")
+        ]
+        decoded = self._decoder(images, pixels)
+        hashes = [hashlib.sha256(image).hexdigest() if image else None for image in images]
         return self._table(batch, pixels, decoded, hashes)
 
-    def _table(self, batch: pa.Table, pixels: Pixels, decoded: list[_Decoded], hashes: list[str | None]) -> pa.Table:
+    def _decode_here(self, images: Sequence[memoryview | None], pixels: Pixels) -> list[Outcome]:
+        return [
+            decode_image(None if image is None else bytes(image), self.options, pixels[row])
+            for row, image in enumerate(images)
+        ]
+
+    def _table(self, batch: pa.Table, pixels: Pixels, decoded: list[Outcome], hashes: list[str | None]) -> pa.Table:
+        import pyarrow as pa
+
         sources = zip(batch.column("status").to_pylist(), batch.column("error").to_pylist(), decoded, strict=True)
         verdicts = [_verdict(status, error, image) for status, error, image in sources]
         columns = [
             _pixel_column(pixels, np.array([image.status is Status.OK for image in decoded], dtype=bool)),
             pa.array([status for status, _ in verdicts], pa.string()),
             pa.array([error for _, error in verdicts], pa.string()),
-            pa.array([_plausible(image.width) for image in decoded], pa.int32()),
-            pa.array([_plausible(image.height) for image in decoded], pa.int32()),
+            pa.array([image.width for image in decoded], pa.int32()),
+            pa.array([image.height for image in decoded], pa.int32()),
             pa.array(hashes, pa.string()),
         ]
         return pa.Table.from_arrays(columns, schema=self.provides)
 
 
 def _pixel_column(pixels: Pixels, usable: NDArray[np.bool_]) -> pa.Array:
+    import pyarrow as pa
+
     width = int(np.prod(pixels.shape[1:]))
     validity = pa.array(usable).buffers()[1]
     return pa.Array.from_buffers(pa.binary(width), len(pixels), [validity, pa.py_buffer(pixels)])
@@ -142,7 +200,7 @@ def _plausible(length: int | None) -> int | None:
     return length if length is not None and 0 <= length < 2**31 else None
 
 
-def _verdict(status: str, error: str | None, image: _Decoded) -> tuple[str, str | None]:
+def _verdict(status: str, error: str | None, image: Outcome) -> tuple[str, str | None]:
     """Status and error of a row: the image's problem comes first, and neither hides the other."""
     if image.status is Status.OK:
         return status, error

@@ -7,6 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.columns import pixel_matrix
+from curate.limits import MAX_CAPTION_CHARACTERS
 from curate.models.encoder import Encoder
 from curate.schema import Status
 
@@ -24,8 +25,10 @@ class Embed:
     # Not fixed-size lists: pyarrow before 26 cannot read those back from Parquet where one is null.
     provides = pa.schema([pa.field(name, pa.list_(pa.float16())) for name in ("image_embedding", "text_embedding")])
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, max_caption_characters: int = MAX_CAPTION_CHARACTERS) -> None:
+        """Embed with `encoder`; longer captions are not embedded."""
         self._encoder = encoder
+        self._max_caption_characters = max_caption_characters
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Columns of `provides` for the rows of `batch`."""
@@ -40,14 +43,16 @@ class Embed:
 
     def _texts(self, batch: pa.Table) -> pa.Array:
         rows = zip(batch.column("caption").to_pylist(), batch.column("status").to_pylist(), strict=True)
-        captions = [caption if _has_words(caption, status) else None for caption, status in rows]
+        captions = [caption if self._has_words(caption, status) else None for caption, status in rows]
         usable = np.array([caption is not None for caption in captions], dtype=bool)
         embeddings = self._encoder.encode_texts([caption for caption in captions if caption is not None])
         return _embedding_column(embeddings, usable)
 
-
-def _has_words(caption: str | None, status: str) -> bool:
-    return caption is not None and bool(caption.strip()) and status != Status.CAPTION_NOT_UTF8
+    def _has_words(self, caption: str | None, status: str) -> bool:
+        # Not by status alone: that of a pair with a broken image says nothing of its caption.
+        if caption is None or len(caption) > self._max_caption_characters:
+            return False
+        return bool(caption.strip()) and status != Status.CAPTION_NOT_UTF8
 
 
 def _embedding_column(embeddings: NDArray[np.float16], usable: NDArray[np.bool_]) -> pa.Array:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from curate.errors import CurateError, InputError
 from curate.sources import open_source, stores, text
-from curate.sources.options import ColumnNames, SourceOptions
+from curate.sources.options import ColumnNames, SourceLimits, SourceOptions
 from curate.sources.parquet import cut_groups
 
 from .helpers import columns, index_all, read_all, read_one, read_shard, sources_of, write
@@ -318,9 +318,8 @@ def test_a_pipe_is_no_image(folder):
     assert columns(table, "status") == [("missing_image",)] * 2
 
 
-def test_an_image_file_that_is_too_large_is_not_read(folder, monkeypatch):
-    monkeypatch.setattr("curate.sources.table.MAX_IMAGE_BYTES", 5)
-    table, _ = jsonl(folder, {"image": "a.jpg", "caption": "x"})
+def test_an_image_file_that_is_too_large_is_not_read(folder):
+    table, _ = jsonl(folder, {"image": "a.jpg", "caption": "x"}, limits=SourceLimits(image_bytes=5))
     assert columns(table, "status", "image") == [("image_too_large", None)]
 
 

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from curate.errors import CurateError
 from curate.schema import Status
 from curate.sources import stores
+from curate.sources.options import SourceLimits
 from curate.sources.stores import Window
 from curate.sources.tar import Damage, Member, scan_tar
-from curate.sources.webdataset import Sample, cut_samples, group_samples, split_name
+from curate.sources.webdataset import Sample, cut_samples, first_members, group_samples, split_name
 
 from .helpers import columns, index_all, read_one, read_shard, sources_of, tar_bytes, write
 
@@ -608,10 +609,10 @@ def test_big_images_split_batches(tmp_path, monkeypatch):
 
 
 def test_files_that_are_too_large_are_rows_with_a_status(tmp_path, monkeypatch):
-    monkeypatch.setattr("curate.sources.webdataset.MAX_IMAGE_BYTES", 10)
     monkeypatch.setattr("curate.sources.webdataset.MAX_TEXT_BYTES", 10)
     members = [*pair("a", b"x" * 11), *pair("b", caption=b"x" * 11)]
-    table, _ = read_one(write(tmp_path / "x.tar", tar_bytes(members)))
+    path = write(tmp_path / "x.tar", tar_bytes(members))
+    table, _ = read_one(path, limits=SourceLimits(image_bytes=10))
     assert table.column("status").to_pylist() == ["image_too_large", "missing_caption"]
 
 
@@ -692,3 +693,44 @@ def test_sources_shards_and_parts_can_be_pickled(tmp_path):
     copy, same_shard, index = pickle.loads(pickle.dumps((source, shard, source.index(shard))))
     assert copy == source
     assert read_shard(copy, same_shard, index.parts).column("status").to_pylist() == [Status.OK.value]
+
+
+# Limits.
+
+
+@pytest.mark.parametrize(("size", "status"), [(10, "ok"), (11, "image_too_large")])
+def test_the_limit_of_bytes_itself_is_allowed(tmp_path, size, status):
+    path = write(tmp_path / "x.tar", tar_bytes([*pair("a", b"x" * size), *pair("b", b"x" * 10)]))
+    table, _ = read_one(path, limits=SourceLimits(image_bytes=10))
+    assert table.column("status").to_pylist() == [status, "ok"]
+    assert ("input.max_image_bytes = 10" in (table.column("error")[0].as_py() or "")) == (status != "ok")
+
+
+@pytest.mark.parametrize(("caption", "status"), [("ä" * 5, "ok"), ("ä" * 6, "caption_too_long"), (" " * 6, "empty_caption")])
+def test_a_caption_of_too_many_characters_is_kept_whole_and_marked(tmp_path, caption, status):
+    path = write(tmp_path / "x.tar", tar_bytes([*pair("a", caption=caption.encode()), *pair("b", caption=b"dog")]))
+    table, _ = read_one(path, limits=SourceLimits(caption_characters=5))
+    assert columns(table, "caption", "status") == [(caption, status), ("dog", "ok")]
+
+
+@pytest.mark.parametrize(("most", "keys"), [(1, "a"), (2, "a"), (3, "ab"), (4, "ab"), (5, "abc"), (6, "abc")])
+def test_the_last_pair_within_the_limit_of_members_is_whole_and_the_rest_is_told(tmp_path, most, keys):
+    content = tar_bytes([member for key in "abc" for member in pair(key)])
+    table, errors = read_one(write(tmp_path / "x.tar", content), limits=SourceLimits(members=most))
+    assert columns(table, "key", "status") == [(key, "ok") for key in keys]
+    assert [(error.offset, "input.max_members" in error.error) for error in errors] == (
+        [] if keys == "abc" else [(2048 * len(keys), True)]
+    )
+
+
+def test_members_of_one_name_do_not_make_the_limit_endless():
+    same = [Member("a.jpg", place, place, 0, place) for place in range(100)]
+    others = [Member(f"a.{place}", place, place, 0, place) for place in range(100)]
+    assert len(list(first_members(same, 10))) == 11
+    assert len(list(first_members(others, 10))) < 40
+
+
+def test_usual_limits_read_what_was_always_read(tmp_path):
+    path = write(tmp_path / "x.tar", tar_bytes([m for key in range(50) for m in pair(f"{key}")]))
+    table, errors = read_one(path)
+    assert (table.num_rows, errors) == (50, ())
