@@ -8,7 +8,7 @@ from typing import Any
 from curate.config import PipelineConfig
 from curate.manifest import Manifest
 from curate.models.encoder import EncoderSpec
-from curate.plan.options import decode_options, worker_encoder_options
+from curate.plan.options import embed_decode_options, worker_encoder_options
 from curate.plan.step import EMBED, RowStep, row_step
 from curate.sources.base import Source
 from curate.stages.decode import Decode
@@ -24,7 +24,7 @@ def plan_embed(
     facts = embed_facts(config, spec)
     if config.input.keep:
         facts["keep"] = config.input.keep
-    work = EmbedWork(source, decode_options(config, spec), worker_encoder_options(config), spec)
+    work = EmbedWork(source, embed_decode_options(config, spec), worker_encoder_options(config), spec)
     return row_step(EMBED, work, contents_of(manifest), facts, done)
 
 
@@ -32,7 +32,7 @@ def embed_facts(config: PipelineConfig, spec: EncoderSpec) -> dict[str, Any]:
     """What embeddings depend on beside their pairs."""
     return {
         "encoder": spec.to_json(),
-        "decode": {"mode": "exact", "max_image_pixels": config.input.max_image_pixels},
+        "decode": {"mode": config.stages.embed.decode, "max_image_pixels": config.input.max_image_pixels},
         "versions": {"decode": Decode.version, "embed": Embed.version},
     }
 
