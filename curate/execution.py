@@ -56,6 +56,7 @@ from curate.steps import (
     artifact_folder,
     finish_part,
     is_settled,
+    leave_part,
     read_artifact,
     read_artifact_facts,
     write_artifact,
@@ -447,7 +448,9 @@ def _run_part(work: PartWork, task: PartTask, store: RunStore, bodies: threading
         decoded = time.monotonic()
         with bodies:
             entered = time.monotonic()
-            statuses = finish_part(work, task, table, store)
+            columns = work.body(task, table)
+        # Behind the turn: while one thread writes, a GPU works for the next.
+        statuses = leave_part(task, columns, store)
     except CurateError as error:
         return PartReport(task.number, task.part.rows, error=str(error))
     seconds = decoded - started, time.monotonic() - entered

@@ -103,7 +103,11 @@ def finish_part(work: PartWork, task: PartTask, table: pa.Table, store: RunStore
     Returns:
         Pairs by status where the step reads the input, which is where a status comes from; else nothing.
     """
-    columns = work.body(task, table)
+    return leave_part(task, work.body(task, table), store)
+
+
+def leave_part(task: PartTask, columns: pa.Table, store: RunStore) -> dict[str, int]:
+    """Write a part's column file; returns the same."""
     if columns.num_rows != task.part.rows:
         raise CurateError(f"{task.step}: part {task.number} has {task.part.rows} rows but {columns.num_rows} came out")
     store.write_table(part_file(task.step, task.number), columns, {**task.facts, **told_facts(columns)})
