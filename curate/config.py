@@ -178,7 +178,13 @@ class EncoderConfig(_Model):
 
 
 class EmbedConfig(_Model):
-    """The embed stage has no options of its own: the towers are under `encoder:`."""
+    """How pictures become what the towers take; the towers themselves are under `encoder:`."""
+
+    decode: Literal["exact", "fast"] = Field(
+        "exact",
+        description="fast: large JPEGs are decoded at a half, a quarter or an eighth of their size, never smaller "
+        "than the towers take them. Several times as fast; embeddings differ a little.",
+    )
 
 
 class MixtureConfig(_Model):

@@ -60,6 +60,7 @@ from curate.steps import (
     artifact_folder,
     finish_part,
     is_settled,
+    leave_part,
     read_artifact,
     read_artifact_facts,
     write_artifact,
@@ -464,7 +465,9 @@ def _run_part(work: PartWork, task: PartTask, store: RunStore, bodies: threading
             decoded = time.monotonic()
             with bodies:
                 entered = time.monotonic()
-                finished = finish_part(work, task, table, store)
+                columns = work.body(task, table)
+            # Behind the turn: while one thread writes, a GPU works for the next.
+            finished = leave_part(task, columns, store)
         except CurateError as error:
             return PartReport(task.number, task.part.rows, error=str(error), retries=retried.counts)
     seconds = decoded - started, time.monotonic() - entered

@@ -117,7 +117,11 @@ class FinishedPart:
 
 def finish_part(work: PartWork, task: PartTask, table: pa.Table, store: RunStore) -> FinishedPart:
     """Run the body on a part's table and leave its column file."""
-    columns = work.body(task, table)
+    return leave_part(task, work.body(task, table), store)
+
+
+def leave_part(task: PartTask, columns: pa.Table, store: RunStore) -> FinishedPart:
+    """Write a part's column file."""
     if columns.num_rows != task.part.rows:
         raise CurateError(f"{task.step}: part {task.number} has {task.part.rows} rows but {columns.num_rows} came out")
     digest = store.write_table(part_file(task.step, task.number), columns, {**task.facts, **told_facts(columns)})

@@ -220,6 +220,17 @@ class RunStore:
         if self.exists(name):
             self._fs.rm_file(f"{self._root}/{name}")
 
+    def delete_folder(self, name: str) -> None:
+        """Remove a folder of the run with all that is in it, if it is there; "" is the run itself."""
+        folder = f"{self._root}/{name}".rstrip("/")
+        if self._fs.exists(folder):
+            self._fs.rm(folder, recursive=True)
+
+    def folder_bytes(self, name: str) -> int:
+        """Size of all files below a folder of the run; 0 if there is no such folder."""
+        folder = f"{self._root}/{name}"
+        return int(self._fs.du(folder)) if self._fs.exists(folder) else 0
+
     def delete_temporary_files(self, folders: Sequence[str]) -> None:
         """Remove what a killed writer left behind."""
         for folder in folders:

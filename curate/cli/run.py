@@ -31,6 +31,7 @@ from curate.cli.shared import (
     Workers,
     duration,
     err,
+    interruptible,
     open_runner,
     out,
     print_imports,
@@ -43,6 +44,8 @@ from curate.errors import CurateError, InputError
 if TYPE_CHECKING:
     from types import FrameType
 
+    from curate.calibration import Calibration
+    from curate.config import PipelineConfig
     from curate.events import InputRead, RunFinished
     from curate.execution import Runner
     from curate.monitor import Monitor
@@ -250,19 +253,36 @@ def plan(
     fits_from: FitsFrom = None,
     retry_failed: RetryFailed = False,
     overrides: Overrides = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", help="Measure each step on a few hundred pairs, and say what all of it costs."),
+    ] = False,
+    pairs: Annotated[
+        float | None, typer.Option(min=1, help="With --calibrate: what so many pairs would cost, such as 12.8e9.")
+    ] = None,
+    cores: Annotated[
+        int | None, typer.Option(min=1, help="With --calibrate: on so many cores like those here.")
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="With --calibrate: on so many GPUs like the one here.")
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Say what a run would do: steps, parts, what is done, how long it may take, whether the cluster can do it."""
+    from curate.cli.cost import cost_json, print_cost
     from curate.cli.terminal import change_lines
     from curate.config import load_config
     from curate.plan import make_plan
     from curate.state import estimate_seconds
 
+    if not calibrate and (pairs, cores, gpus) != (None, None, None):
+        raise InputError("--pairs, --cores and --gpus say what is predicted with --calibrate; add it")
     config = load_config(pipeline, overrides or [])
     with open_runner(runner, workers) as chosen:
         with out.status("reading the input"):
             made = make_plan(config, chosen.index, limit, fits_from, retry_failed)
         resources = _resources(chosen, made)
+        measured = _calibrated(config, made, chosen) if calibrate else None
     rows = _plan_rows(made, estimate_seconds(made))
     table = Table("step", "parts", "done", "to do", "pairs to do", "estimate", title=f"{made.manifest.rows:,} pairs")
     for row in rows:
@@ -273,13 +293,26 @@ def plan(
     out.print(f"encoder  {spec.model}, {spec.device}, {spec.precision}, batches of {spec.batch_size}", markup=False)
     out.print(f"workers  {resources}\noutput   {made.store.url}", markup=False)
     print_imports(made.imported)
-    if any(row["estimate"] == NOT_MEASURED for row in rows):
+    if measured is None and any(row["estimate"] == NOT_MEASURED for row in rows):
         out.print(f"estimate a trial measures it: curate run {pipeline} --limit 500", markup=False, soft_wrap=True)
     change = made.change
     for line in change_lines(change.added, change.changed, change.vanished):
         out.print(line, markup=False)
+    facts = {"run": made.store.url, "pairs": made.manifest.rows, "steps": rows}
+    if measured is not None:
+        many = None if pairs is None else int(pairs)
+        bill = measured.bill(many, cores, gpus)
+        print_cost(measured, bill, many, cores, gpus)
+        facts["cost"] = cost_json(measured, bill, many, cores, gpus)
     if json_file is not None:
-        write_json(json_file, {"run": made.store.url, "pairs": made.manifest.rows, "steps": rows})
+        write_json(json_file, facts)
+
+
+def _calibrated(config: PipelineConfig, plan: Plan, runner: Runner) -> Calibration:
+    from curate.calibration import calibrate
+
+    with out.status("measuring each step on a few pairs"), interruptible("nothing of the measurement is kept"):
+        return calibrate(config, plan, runner)
 
 
 def _resources(runner: Runner, plan: Plan) -> str:

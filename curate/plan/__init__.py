@@ -4,7 +4,7 @@ One module for each kind of step; `make_plan` puts them together.
 """
 
 from curate.plan.fits import scoring_identity
-from curate.plan.make import Plan, after_download, make_plan, output_url
+from curate.plan.make import Plan, after_download, make_plan, output_url, with_manifest
 from curate.plan.options import (
     caption_columns,
     coca_options,
@@ -71,5 +71,6 @@ __all__ = [
     "refine_options",
     "scoring_identity",
     "source_options",
+    "with_manifest",
     "worker_encoder_options",
 ]

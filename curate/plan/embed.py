@@ -8,7 +8,7 @@ from typing import Any
 from curate.config import InputConfig, PipelineConfig
 from curate.manifest import Manifest
 from curate.models.encoder import EncoderSpec
-from curate.plan.options import decode_options, worker_encoder_options
+from curate.plan.options import embed_decode_options, worker_encoder_options
 from curate.plan.step import EMBED, RowStep, row_step
 from curate.sources.base import Source
 from curate.stages.decode import Decode
@@ -26,7 +26,7 @@ def plan_embed(
         facts["keep"] = config.input.keep
     facts |= _limit_facts(config.input)
     work = EmbedWork(
-        source, decode_options(config, spec), worker_encoder_options(config), spec, embed_limits(config.input)
+        source, embed_decode_options(config, spec), worker_encoder_options(config), spec, embed_limits(config.input)
     )
     return row_step(EMBED, work, contents_of(manifest), facts, done)
 
@@ -35,7 +35,7 @@ def embed_facts(config: PipelineConfig, spec: EncoderSpec) -> dict[str, Any]:
     """What embeddings depend on beside their pairs."""
     return {
         "encoder": spec.to_json(),
-        "decode": {"mode": "exact", "max_image_pixels": config.input.max_image_pixels},
+        "decode": {"mode": config.stages.embed.decode, "max_image_pixels": config.input.max_image_pixels},
         "versions": {"decode": Decode.version, "embed": Embed.version},
     }
 

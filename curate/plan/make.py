@@ -144,6 +144,11 @@ def after_download(plan: Plan) -> Plan:
     return _with_steps(plan, retry_failed=False)
 
 
+def with_manifest(plan: Plan, manifest: Manifest) -> Plan:
+    """The same pipeline over other parts, which its source need not be able to read if their pairs are embedded."""
+    return _with_steps(dataclasses.replace(plan, manifest=manifest), retry_failed=False)
+
+
 def _with_steps(plan: Plan, retry_failed: bool) -> Plan:
     if not isinstance(plan.source, UrlsSource):
         return dataclasses.replace(plan, steps=_steps(plan))

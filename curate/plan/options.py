@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from curate.completion.policy import CaptionColumns, Policy
@@ -61,6 +62,11 @@ def decode_options(config: PipelineConfig, spec: ModelSpec) -> DecodeOptions:
         max_pixels=config.input.max_image_pixels,
         fill_color=spec.fill_color,
     )
+
+
+def embed_decode_options(config: PipelineConfig, spec: ModelSpec) -> DecodeOptions:
+    """Pictures as the towers take them, in the decode mode of the stage embed."""
+    return dataclasses.replace(decode_options(config, spec), mode=config.stages.embed.decode)
 
 
 def noise_options(noise: NoiseConfig) -> NoiseOptions:

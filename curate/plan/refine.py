@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from importlib.metadata import version
+from typing import Any
 
 from curate.config import NoiseConfig, PipelineConfig, RefineConfig
 from curate.errors import InputError
@@ -13,7 +14,7 @@ from curate.plan.embed import contents_of, embed_facts, embed_limits
 from curate.plan.fits import is_fitted, take_fit
 from curate.plan.noise import plan_noise, plan_noise_fit
 from curate.plan.options import (
-    decode_options,
+    embed_decode_options,
     finetune_options,
     noise_columns,
     noise_options,
@@ -33,6 +34,7 @@ from curate.plan.step import (
     row_step,
 )
 from curate.sources.base import Source
+from curate.stages.decode import DecodeOptions
 from curate.stages.refine import Refine
 from curate.steps import RefinedEmbedWork, RefinedTowersWork, RefineWork, artifact_folder, is_settled
 from curate.store import DoneIndex, RunStore, fingerprint
@@ -142,7 +144,7 @@ def _train_step(
     trainings: list[TrainStep],
 ) -> TrainStep:
     """The next round's training, always from the encoder's own weights: what an early round got wrong is forgotten."""
-    how, decode = finetune_options(refine, config.seed), decode_options(config, spec)
+    how, decode = finetune_options(refine, config.seed), embed_decode_options(config, spec)
     hints = scored[-1]
     facts = {
         "fit": name,
@@ -151,7 +153,7 @@ def _train_step(
         "trusted_below": refine.trusted_below,
         "settled": refine.settled,
         "encoder": spec.to_json(),
-        "decode": dataclasses.asdict(decode),
+        "decode": _decode_facts(decode),
         "from": list(hints.fingerprints.values()),
     }
     wanted = fingerprint(facts)
@@ -180,6 +182,14 @@ def _train_step(
     )
 
 
+def _decode_facts(decode: DecodeOptions) -> dict[str, Any]:
+    """What the pictures of a training depend on; the mode is told only where it is not the one there always was."""
+    facts = dataclasses.asdict(decode)
+    if decode.mode == "exact":
+        del facts["mode"]
+    return facts
+
+
 def _refined_embed_step(
     config: PipelineConfig,
     source: Source,
@@ -191,7 +201,7 @@ def _refined_embed_step(
 ) -> RowStep:
     facts = {**embed_facts(config, spec), "trained": training.fingerprint}
     weights = f"{artifact_folder(training.name)}/{WEIGHTS_FILE}"
-    decode, options = decode_options(config, spec), worker_encoder_options(config)
+    decode, options = embed_decode_options(config, spec), worker_encoder_options(config)
     limits = embed_limits(config.input)
     work = RefinedEmbedWork(source, decode, options, spec, limits, run=store.address, weights=weights)
     name = f"{training.name}-embed"

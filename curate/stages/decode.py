@@ -18,7 +18,7 @@ from PIL import (
     GifImagePlugin,  # noqa: F401
     Image,
     ImageFile,
-    JpegImagePlugin,  # noqa: F401
+    JpegImagePlugin,
     PngImagePlugin,  # noqa: F401
     TiffImagePlugin,  # noqa: F401
     WebPImagePlugin,  # noqa: F401
@@ -34,6 +34,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_ERROR_CHARACTERS = 200
 LONGEST_RESIZED_SIDE = 32
 """The ends of a picture beyond this many times its short side are cut off before resizing, see `_ends_to_cut`."""
+DECODE_MODES = ("exact", "fast")
+_JPEG_SCALES = (8, 4, 2)
 
 Pixels = NDArray[np.uint8]
 
@@ -47,6 +49,7 @@ _ORIENTATIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_ITS_SIDE = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class DecodeOptions:
         interpolation: bicubic or bilinear, both with antialiasing.
         max_pixels: images with more pixels are not decoded.
         fill_color: grey level of the padding, 0 to 255.
+        mode: exact, or fast: the decoder makes a JPEG a half, a quarter or an eighth as large where that is still
+            no smaller than what it is resized to.
     """
 
     size: int
@@ -66,6 +71,7 @@ class DecodeOptions:
     interpolation: str = "bicubic"
     max_pixels: int = 200_000_000
     fill_color: int = 0
+    mode: str = "exact"
 
 
 @dataclass(frozen=True)
@@ -241,8 +247,12 @@ def _decode(data: bytes | None, options: DecodeOptions) -> _Decoded:
             width, height = image.size
             if width * height > options.max_pixels:
                 return _Decoded(None, width, height, Status.IMAGE_TOO_LARGE, _too_large(width, height, options))
+            if options.mode == "fast":
+                _decode_smaller(image, options)
             upright = _upright(image)
-        return _Decoded(_preprocessed(upright, options), *upright.size)
+            if _is_turned(image):
+                width, height = height, width
+        return _Decoded(_preprocessed(upright, (width, height), options), width, height)
     except (Image.DecompressionBombError, MemoryError) as error:
         return _Decoded(None, width, height, Status.IMAGE_TOO_LARGE, _reason(error))
     except Exception as error:  # noqa: BLE001 - hostile bytes make a decoder raise anything; it is written down
@@ -275,12 +285,29 @@ def _open(data: bytes) -> ImageFile.ImageFile:
     raise ValueError(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image")
 
 
+def _decode_smaller(image: ImageFile.ImageFile, options: DecodeOptions) -> None:
+    """Let a JPEG's decoder leave out the frequencies that resizing would: it is not loaded yet."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return
+    width, height = image.size
+    wanted_width, wanted_height = _resized_size(image.size, options)
+    for scale in _JPEG_SCALES:
+        if width >= scale * wanted_width and height >= scale * wanted_height:
+            image.draft(None, (width // scale, height // scale))
+            return
+
+
 def _upright(image: ImageFile.ImageFile) -> Image.Image:
     """RGB, upright: EXIF orientation is applied as a camera's owner would expect."""
     image.load()
     rgb = _as_rgb(image)
     method = _ORIENTATIONS.get(_orientation(image))
     return rgb if method is None else rgb.transpose(method)
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether it lies on its side: its rows are the columns of the upright picture."""
+    return _orientation(image) in _ON_ITS_SIDE
 
 
 def _orientation(image: Image.Image) -> int:
@@ -314,21 +341,43 @@ def _grey_8_bit(grey: NDArray[np.generic]) -> Pixels:
     return np.rint(values, out=values).astype(np.uint8)
 
 
-def _preprocessed(image: Image.Image, options: DecodeOptions) -> Pixels:
-    """RGB picture of any shape -> uint8 [size, size, 3], as open_clip.transform.image_transform does."""
+def _preprocessed(image: Image.Image, size: tuple[int, int], options: DecodeOptions) -> Pixels:
+    """RGB picture of any shape -> uint8 [size, size, 3], as open_clip.transform.image_transform does.
+
+    Args:
+        image: the picture, maybe decoded smaller than it is.
+        size: its own width and height.
+        options: how pixels are made.
+    """
     side = options.size
     kernel = Image.Resampling.BILINEAR if options.interpolation == "bilinear" else Image.Resampling.BICUBIC
+    resized = image.resize(_resized_size(size, options), kernel, _resized_box(image.size, size, options))
+    return np.asarray(_centre(resized, side, options.fill_color))
+
+
+def _resized_size(size: tuple[int, int], options: DecodeOptions) -> tuple[int, int]:
+    """Width and height that a picture is resized to before it is cropped or padded."""
+    side = options.size
     if options.resize_mode == "squash":
-        return np.asarray(image.resize((side, side), kernel))
+        return side, side
     if options.resize_mode == "longest":
-        scale = max(image.size) / side
-        width, height = (max(1, round(length / scale)) for length in image.size)
-        return np.asarray(_centre(image.resize((width, height), kernel), side, options.fill_color))
-    left, top = (_ends_to_cut(length, min(image.size)) for length in image.size)
-    box = (left, top, image.width - left, image.height - top)
-    lengths = (box[2] - left, box[3] - top)
-    width, height = (int(side * length / min(lengths)) for length in lengths)
-    return np.asarray(_centre(image.resize((width, height), kernel, box), side, options.fill_color))
+        scale = max(size) / side
+        return max(1, round(size[0] / scale)), max(1, round(size[1] / scale))
+    width, height = (length - 2 * _ends_to_cut(length, min(size)) for length in size)
+    short = min(width, height)
+    return int(side * width / short), int(side * height / short)
+
+
+def _resized_box(
+    decoded: tuple[int, int], size: tuple[int, int], options: DecodeOptions
+) -> tuple[float, float, float, float]:
+    """What of the decoded picture is resized: left, top, right, bottom."""
+    left, top = (0, 0) if options.resize_mode != "shortest" else (_ends_to_cut(length, min(size)) for length in size)
+    box = (left, top, size[0] - left, size[1] - top)
+    if decoded == size:
+        return box
+    across, down = decoded[0] / size[0], decoded[1] / size[1]
+    return box[0] * across, box[1] * down, box[2] * across, box[3] * down
 
 
 def _ends_to_cut(length: int, short: int) -> int:

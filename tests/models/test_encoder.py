@@ -393,12 +393,15 @@ def test_a_worker_that_cannot_honour_the_spec_says_so(
         load_encoder(options, dataclasses.replace(spec, **changes))
 
 
-@pytest.mark.parametrize(("needed", "chosen"), [(0.9, "bf16"), (1.1, "fp32")])
+@pytest.mark.parametrize(
+    ("rule", "needed", "chosen"),
+    [("MEAN_COSINE", 0.9, "bf16"), ("MEAN_COSINE", 1.1, "fp32"), ("LEAST_COSINE", 1.1, "fp32")],
+)
 def test_bf16_is_chosen_only_if_the_embeddings_agree(
-    options: EncoderOptions, monkeypatch: pytest.MonkeyPatch, needed: float, chosen: str
+    options: EncoderOptions, monkeypatch: pytest.MonkeyPatch, rule: str, needed: float, chosen: str
 ) -> None:
     monkeypatch.setattr(numerics, "cpu_has_bf16", lambda: True)
-    monkeypatch.setattr(encoder_module, "MIN_COSINE", needed)
+    monkeypatch.setattr(encoder_module, rule, needed)
     asked = dataclasses.replace(options, precision="auto")
     spec = resolve_encoder(asked)
     assert spec.precision == chosen
@@ -406,6 +409,19 @@ def test_bf16_is_chosen_only_if_the_embeddings_agree(
     lower = load_encoder(asked, spec)
     assert cosines(lower.encode_images(some_pixels(9)), full.encode_images(some_pixels(9))).min() > 0.99
     assert cosines(lower.encode_texts(CAPTIONS), full.encode_texts(CAPTIONS)).min() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("cosines", "enough"),
+    [
+        ([1.0, 0.9995, 0.9985], True),
+        ([0.999, 0.999], True),
+        ([0.9985, 0.9989, 0.999], False),
+        ([1.0] * 99 + [0.98], False),
+    ],
+)
+def test_a_precision_has_to_agree_on_average_and_for_each(cosines: list[float], enough: bool) -> None:
+    assert encoder_module.close_enough(np.array(cosines)) is enough
 
 
 class FakeTower:
@@ -437,8 +453,28 @@ def test_out_of_gpu_memory_halves_the_batch_and_goes_on(spec: EncoderSpec, caplo
     messages = len(caplog.records)
     small.encode_images(pixels)
     assert len(caplog.records) == messages, "the smaller batch is remembered"
-    with pytest.raises(CurateError, match="one row"):
+    with pytest.raises(CurateError, match="one row; use a smaller model, or encoder"):
         fake(0).encode_images(pixels)
+    assert small.encode_texts(CAPTIONS).tobytes() == fake(100).encode_texts(CAPTIONS).tobytes()
+
+
+def test_a_tower_that_runs_out_of_memory_now_and_then_loses_and_repeats_no_row(spec: EncoderSpec) -> None:
+    """As when another process on the GPU takes memory: passes 2 and 5 fail, whatever their size."""
+    import torch
+
+    passes = iter(range(100))
+
+    class Crowded(FakeTower):
+        def __call__(self, rows, counts=None):
+            if next(passes) in (2, 5):
+                raise torch.cuda.OutOfMemoryError("no memory")
+            return super().__call__(rows, counts)
+
+    pixels = some_pixels(5 * BATCH_SIZE + 3)
+    plain = Encoder(Towers(FakeTower(99), FakeTower(99), PREPROCESS_CONFIG, True), spec).encode_images(pixels)
+    crowded = Encoder(Towers(Crowded(99), FakeTower(99), PREPROCESS_CONFIG, True), spec)
+    assert crowded.encode_images(pixels).tobytes() == plain.tobytes()
+    assert next(passes) > 5
 
 
 def test_overflow_is_not_hidden(spec: EncoderSpec) -> None:

@@ -212,6 +212,43 @@ def test_broken_exif_does_not_cost_the_picture() -> None:
     np.testing.assert_allclose(pixels_of(data)[5, 5], (10, 20, 30), atol=4)
 
 
+# Decoding large JPEGs smaller.
+
+
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_fast_makes_nearly_the_same_picture_of_a_large_jpeg(mode: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    left = Image.new("RGB", (503, 389), (255, 255, 255))
+    left.paste(picture(250, 190).resize((250, 380)), (0, 0))
+    left.paste((0, 0, 255), (300, 200, 503, 389))
+    data = encoded(left, "JPEG", quality=95, exif=exif)
+    exact, fast = (pixels_of(data, resize_mode=mode, mode=how) for how in ("exact", "fast"))
+    assert not np.array_equal(exact, fast), "the decoder has not made it smaller"
+    assert np.abs(exact.astype(int) - fast).mean() < 4
+    told = ("width", "height", "status")
+    assert [one(data, mode="fast")[name] for name in told] == [one(data)[name] for name in told]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_fast_changes_no_other_format(kind: str) -> None:
+    data = encoded(picture(500, 400), kind)
+    np.testing.assert_array_equal(pixels_of(data, mode="fast"), pixels_of(data))
+
+
+@pytest.mark.parametrize("size", [(2 * SIDE - 1, 300), (SIDE, SIDE), (7, 5)])
+def test_fast_leaves_alone_what_would_become_too_small(size: tuple[int, int]) -> None:
+    data = encoded(picture(*size), "JPEG")
+    np.testing.assert_array_equal(pixels_of(data, mode="fast"), pixels_of(data))
+
+
+def test_fast_tells_a_broken_jpeg_from_a_large_one() -> None:
+    data = encoded(picture(500, 400), "JPEG", quality=95)
+    assert one(data[: len(data) // 2], mode="fast")["status"] == "corrupt_image"
+    assert one(data, mode="fast", max_pixels=500 * 400 - 1)["status"] == "image_too_large"
+
+
 # Images that are none.
 
 
