@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from curate.errors import CurateError
 
 LONGEST_SECONDS = 900.0
 """A run that takes longer hangs."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
@@ -32,39 +35,26 @@ class Ended:
 
 
 class RunProcess:
-    """`curate run` on a pipeline, in a process group of its own.
+    """A `curate run` that was started, in a process group of its own.
 
     Args:
-        module: what Python runs, with the arguments that come before `run`.
-        arguments: of `run`.
-        environment: beside the one that is there.
-        log: file that takes what the process writes.
+        pid: its id.
+        poll: its exit code (negative: the signal that killed it), None while it goes on.
+        log: file that takes what it writes.
     """
 
-    def __init__(
-        self, module: Sequence[str], arguments: Sequence[str], environment: Mapping[str, str], log: Path
-    ) -> None:
+    def __init__(self, pid: int, poll: Callable[[], int | None], log: Path) -> None:
+        self.pid = pid
+        self._poll = poll
         self._log = log
-        with log.open("wb") as told:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *module, "run", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=told,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-                start_new_session=True,
-            )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     def has_ended(self) -> bool:
-        return self._process.poll() is not None
+        return self._poll() is not None
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the process alone."""
-        self._process.send_signal(number)
+        """Send a signal to the process alone; nothing if it has ended."""
+        if not self.has_ended():
+            os.kill(self.pid, number)
 
     def limit_file_size(self, size: int) -> None:
         """From now on it can write no file that is larger."""
@@ -76,18 +66,100 @@ class RunProcess:
         Raises:
             CurateError: it hangs; it is killed then.
         """
-        try:
-            code = self._process.wait(LONGEST_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.end()
-            raise CurateError(f"a run takes longer than {LONGEST_SECONDS:.0f} s; what it wrote: {self._log}") from None
+        deadline = time.monotonic() + LONGEST_SECONDS
+        while (code := self._poll()) is None:
+            if time.monotonic() > deadline:
+                self.end()
+                raise CurateError(f"a run takes longer than {LONGEST_SECONDS:.0f} s; what it wrote: {self._log}")
+            time.sleep(0.02)
         return Ended(code, self._log.read_text(encoding="utf-8", errors="replace"))
 
     def end(self) -> None:
         """Kill it with all that it started, if it is still there."""
-        if not self.has_ended():
+        while not self.has_ended():
             kill_all([self.pid, *descendants(self.pid)])
-            self._process.wait()
+            time.sleep(0.02)
+
+
+def start_process(
+    module: Sequence[str], arguments: Sequence[str], environment: Mapping[str, str], log: Path
+) -> RunProcess:
+    """`python -m MODULE.. ARGUMENTS..`
+
+    Args:
+        module: what Python runs, with arguments of its own that come first.
+        arguments: what follows them.
+        environment: beside the one that is there.
+        log: file that takes what the process writes.
+    """
+    with log.open("wb") as told:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=told,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **ONE_THREAD, **environment},
+            start_new_session=True,
+        )
+    return RunProcess(process.pid, process.poll, log)
+
+
+class Prefork:
+    """Starts one run at a time in a process that has the libraries loaded, see `curate.bench.chaos.prefork`."""
+
+    def __init__(self) -> None:
+        self._server: subprocess.Popen[str] | None = None
+
+    def start(self, arguments: Sequence[str], log: Path) -> RunProcess:
+        """`python -m curate ARGUMENTS..`
+
+        Raises:
+            CurateError: the process that has the libraries loaded has ended.
+        """
+        wanted = {"module": "curate", "arguments": list(arguments), "environment": {}, "log": str(log)}
+        log.touch()
+        server = self._running()
+        assert server.stdin is not None
+        server.stdin.write(json.dumps(wanted) + "\n")
+        server.stdin.flush()
+        pid = self._answer(server)["pid"]
+        ended = list[int]()
+
+        def poll() -> int | None:
+            if not ended and select.select([server.stdout], [], [], 0)[0]:
+                ended.append(self._answer(server)["status"])
+            return ended[0] if ended else None
+
+        return RunProcess(pid, poll, log)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait()
+            self._server = None
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._server is None:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "curate.bench.chaos.prefork"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                bufsize=1,
+                env={**os.environ, **ONE_THREAD},
+                start_new_session=True,
+            )
+        return self._server
+
+    @staticmethod
+    def _answer(server: subprocess.Popen[str]) -> dict[str, int]:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        if not line:
+            raise CurateError("the process that starts the runs has ended")
+        answer: dict[str, int] = json.loads(line)
+        return answer
 
 
 def descendants(pid: int) -> list[int]:
@@ -110,7 +182,9 @@ def titles(pids: Sequence[int]) -> dict[int, str]:
     found = {}
     for pid in pids:
         try:
-            found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            found[pid] = (
+                Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            )
         except OSError:
             continue
     return found
