@@ -1,4 +1,4 @@
-"""What is run under disturbance: a small corpus of drawn pairs with some damage, tiny towers, and pipelines over them."""
+"""What is run under disturbance: a small corpus of drawn pairs with some damage, tiny towers, and pipelines."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""`curate` in a process whose clock jumps when it gets SIGUSR1: `python -m curate.bench.chaos.shifted_clock SECONDS ...`.
+"""`curate` in a process whose clock jumps when it gets SIGUSR1.
 
-The clock is that of Python: `time.time`, `time.time_ns` and `datetime.now`. The kernel's, which stamps files, goes on.
+`python -m curate.bench.chaos.shifted_clock SECONDS run ...`
+
+The clock is Python's: `time.time`, `time.time_ns` and `datetime.now`. The kernel's, which stamps files, goes on.
 """
 
 from __future__ import annotations
