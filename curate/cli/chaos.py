@@ -23,7 +23,7 @@ def chaos(
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Disturb runs at random moments, resume them, and compare every byte with an undisturbed run (exit 1: unequal)."""
+    """Disturb runs, resume them, and compare every byte with an undisturbed run. Exit code 1: something differs."""
     from curate.bench.chaos.outcomes import Outcome, complaints, outcome_records, outcome_table
     from curate.bench.chaos.suite import open_bench, run_trials
     from curate.bench.setup import parse_names

@@ -1,4 +1,4 @@
-"""Every kind of disturbance: what it needs beforehand, how it strikes a run, how it is undone, what it may end with."""
+"""Every kind of disturbance: what it needs beforehand, how it strikes, how it is undone, what a run may end with."""
 
 from __future__ import annotations
 

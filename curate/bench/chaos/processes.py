@@ -120,13 +120,15 @@ class Prefork:
         log.touch()
         server = self._running()
         assert server.stdin is not None
+        assert server.stdout is not None
+        answers = server.stdout
         server.stdin.write(json.dumps(wanted) + "\n")
         server.stdin.flush()
         pid = self._answer(server)["pid"]
         ended = list[int]()
 
         def poll() -> int | None:
-            if not ended and select.select([server.stdout], [], [], 0)[0]:
+            if not ended and select.select([answers], [], [], 0)[0]:
                 ended.append(self._answer(server)["status"])
             return ended[0] if ended else None
 
