@@ -96,7 +96,13 @@ class RunStore:
             else:
                 self._fs.pipe_file(target, data)
         except OSError as error:
-            raise CurateError(f"{self.path(name)}: cannot be written: {error}") from error
+            raise self._unwritable(name, error) from error
+
+    def _unwritable(self, name: str, error: OSError) -> CurateError:
+        return CurateError(
+            f"{self.path(name)}: cannot be written: {error}. What is finished is kept: make room or give leave to "
+            "write, and run the same command again to go on."
+        )
 
     def _replace_local(self, target: Path, data: bytes) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -126,12 +132,20 @@ class RunStore:
             return None
 
     def append_line(self, name: str, line: str) -> None:
-        """Append one line to a local journal; on an object store this does nothing, as it has no appending."""
-        if self._is_local:
-            target = Path(self._root, name)
+        """Append one line to a local journal; on an object store this does nothing, as it has no appending.
+
+        Raises:
+            CurateError: the store refuses (full, read-only).
+        """
+        if not self._is_local:
+            return
+        target = Path(self._root, name)
+        try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
+        except OSError as error:
+            raise self._unwritable(name, error) from error
 
     def list_stamps(self, folder: str) -> dict[str, str]:
         """Name and stamp of every file directly in a folder of the run; empty if there is no such folder."""

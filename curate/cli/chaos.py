@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,8 @@ def chaos(
     from curate.bench.chaos.suite import open_bench, run_trials
     from curate.bench.setup import parse_names
 
+    # Processes and mounts of a trial are ended and undone, whoever ends the bench.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(highlight=False, quiet=quiet)
     outcomes: list[Outcome] = []
     kept = f"trials that are done are kept in {work}; run the same command again to go on"

@@ -42,7 +42,7 @@ LOADED = (
 
 
 def main() -> None:
-    """Serve until stdin ends: `{"module", "arguments", "environment", "log"}` in, `{"pid"}` and `{"status"}` out."""
+    """Serve until stdin ends: `{"module", "arguments", "log"}` in, `{"pid"}` and `{"status"}` out."""
     for name in LOADED:
         importlib.import_module(name)
     for line in sys.stdin:
@@ -60,10 +60,9 @@ def _become(wanted: dict[str, Any]) -> None:
     """Be the process that was asked for, up to the end of the interpreter."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    nothing, log = os.open(os.devnull, os.O_RDONLY), os.open(wanted["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    nothing, log = os.open(os.devnull, os.O_RDONLY), os.open(wanted["log"], os.O_WRONLY)
     for target, source in ((0, nothing), (1, log), (2, log)):
         os.dup2(source, target)
-    os.environ.update(wanted["environment"])
     sys.argv = [wanted["module"], *wanted["arguments"]]
     runpy.run_module(wanted["module"], run_name="__main__", alter_sys=True)
 

@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from curate.errors import CurateError
 
 LONGEST_SECONDS = 900.0
 """A run that takes longer hangs."""
+_PIPE_SECONDS = 10.0
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
@@ -34,16 +36,44 @@ class Ended:
     told: str
 
 
+class Listener:
+    """Takes down what a process writes, through a pipe: one that can write no file any more can still say so.
+
+    Attributes:
+        pipe: what the process opens for writing.
+    """
+
+    def __init__(self, log: Path) -> None:
+        """`log`: file that what is written goes on to, too."""
+        self._log = log
+        self.pipe = log.with_suffix(".pipe")
+        os.mkfifo(self.pipe)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        with self.pipe.open("rb") as heard, self._log.open("wb", buffering=0) as log:
+            while data := heard.read1(1 << 16):
+                log.write(data)
+        self.pipe.unlink()
+
+    def told(self) -> str:
+        """All that was written by a process that has ended."""
+        # What it has started may outlive it for a while, and holds the pipe open.
+        self._thread.join(_PIPE_SECONDS)
+        return self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
+
+
 class RunProcess:
     """A `curate run` that was started, in a process group of its own.
 
     Args:
         pid: its id.
         poll: its exit code (negative: the signal that killed it), None while it goes on.
-        log: file that takes what it writes.
+        log: hears what it writes.
     """
 
-    def __init__(self, pid: int, poll: Callable[[], int | None], log: Path) -> None:
+    def __init__(self, pid: int, poll: Callable[[], int | None], log: Listener) -> None:
         self.pid = pid
         self._poll = poll
         self._log = log
@@ -70,9 +100,11 @@ class RunProcess:
         while (code := self._poll()) is None:
             if time.monotonic() > deadline:
                 self.end()
-                raise CurateError(f"a run takes longer than {LONGEST_SECONDS:.0f} s; what it wrote: {self._log}")
+                raise CurateError(
+                    f"a run takes longer than {LONGEST_SECONDS:.0f} s; it wrote: {self._log.told()[-500:]}"
+                )
             time.sleep(0.02)
-        return Ended(code, self._log.read_text(encoding="utf-8", errors="replace"))
+        return Ended(code, self._log.told())
 
     def end(self) -> None:
         """Kill it with all that it started, if it is still there."""
@@ -92,7 +124,8 @@ def start_process(
         environment: beside the one that is there.
         log: file that takes what the process writes.
     """
-    with log.open("wb") as told:
+    listener = Listener(log)
+    with listener.pipe.open("wb") as told:
         process = subprocess.Popen(
             [sys.executable, "-m", *module, *arguments],
             stdin=subprocess.DEVNULL,
@@ -101,7 +134,7 @@ def start_process(
             env={**os.environ, **ONE_THREAD, **environment},
             start_new_session=True,
         )
-    return RunProcess(process.pid, process.poll, log)
+    return RunProcess(process.pid, process.poll, listener)
 
 
 class Prefork:
@@ -116,8 +149,8 @@ class Prefork:
         Raises:
             CurateError: the process that has the libraries loaded has ended.
         """
-        wanted = {"module": "curate", "arguments": list(arguments), "environment": {}, "log": str(log)}
-        log.touch()
+        listener = Listener(log)
+        wanted = {"module": "curate", "arguments": list(arguments), "log": str(listener.pipe)}
         server = self._running()
         assert server.stdin is not None
         assert server.stdout is not None
@@ -132,7 +165,7 @@ class Prefork:
                 ended.append(self._answer(server)["status"])
             return ended[0] if ended else None
 
-        return RunProcess(pid, poll, log)
+        return RunProcess(pid, poll, listener)
 
     def close(self) -> None:
         """End the process."""
