@@ -53,7 +53,11 @@ def main() -> None:
             return
         _tell({"pid": pid})
         _, status = os.waitpid(pid, 0)
-        _tell({"status": os.waitstatus_to_exitcode(status)})
+        try:
+            _tell({"status": os.waitstatus_to_exitcode(status)})
+        except BrokenPipeError:
+            # Who asked was killed: nobody waits for an answer.
+            os._exit(1)
 
 
 def _become(wanted: dict[str, Any]) -> None:
