@@ -31,9 +31,8 @@ class _ShiftedDatetime(_TrueDatetime):
         return cls.fromtimestamp(_shifted_time(), tz)
 
 
-def main() -> None:
-    """Run the command whose arguments follow the seconds; the clock jumps by them at every SIGUSR1."""
-    seconds = int(sys.argv[1])
+def shift_at_signal(seconds: int) -> None:
+    """From now on the clock jumps by so many seconds at every SIGUSR1, for modules that are imported after this."""
 
     def jump(number: int, frame: FrameType | None) -> None:
         global _offset
@@ -42,8 +41,13 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, jump)
     time.time, time.time_ns = _shifted_time, _shifted_time_ns
     datetime.datetime = _ShiftedDatetime  # type: ignore[misc]
+
+
+def main() -> None:
+    """Run the command whose arguments follow the seconds."""
+    shift_at_signal(int(sys.argv[1]))
     sys.argv = ["curate", *sys.argv[2:]]
-    # Modules that keep a name of the clock have to find the shifted one.
+    # Not before: modules that keep a name of the clock have to find the shifted one.
     from curate.cli import main as curate
 
     curate()
