@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from curate.cli.shared import JsonFile, Quiet, err, interruptible, print_table, write_json
+
+if TYPE_CHECKING:
+    from curate.bench.chaos.outcomes import Outcome
 
 
 def chaos(
@@ -25,7 +28,7 @@ def chaos(
     quiet: Quiet = False,
 ) -> None:
     """Disturb runs, resume them, and compare every byte with an undisturbed run. Exit code 1: something differs."""
-    from curate.bench.chaos.outcomes import Outcome, complaints, outcome_records, outcome_table
+    from curate.bench.chaos.outcomes import complaints, outcome_records, outcome_table
     from curate.bench.chaos.suite import open_bench, run_trials
     from curate.bench.setup import parse_names
 
@@ -37,16 +40,14 @@ def chaos(
     with interruptible(kept), open_bench(work, [] if only is None else parse_names(only)) as bench:
         for kind, reason in bench.left_out.items():
             console.print(f"left out: {kind}: {reason}", markup=False)
-        with console.status("getting ready") as status:
-            try:
+        try:
+            with console.status("getting ready") as status:
                 for outcome in run_trials(bench, runs, seed, status.update):
                     outcomes.append(outcome)
-                    word = "recovered" if outcome.recovered else "NOT RECOVERED"
-                    line = f"{outcome.number + 1:4} {outcome.kind:16} {outcome.moment:36} {outcome.exit_code:4} {word}"
-                    console.print(f"{line} {outcome.seconds:.0f} s", markup=False, soft_wrap=True)
-            finally:
-                if json_file is not None:
-                    write_json(json_file, outcome_records(outcomes, seed))
+                    console.print(_line(outcome), markup=False, soft_wrap=True)
+        finally:
+            if json_file is not None:
+                write_json(json_file, outcome_records(outcomes, seed))
         about = {kind: each.about for kind, each in bench.kinds.items()}
         print_table(console, outcome_table(outcomes, about))
     wrong = complaints(outcomes)
@@ -54,3 +55,9 @@ def chaos(
         err.print(line, markup=False, soft_wrap=True)
     if wrong:
         raise typer.Exit(1)
+
+
+def _line(outcome: Outcome) -> str:
+    word = "recovered" if outcome.recovered else "NOT RECOVERED"
+    about = f"{outcome.number + 1:4} {outcome.kind:16} {outcome.moment:36} exit code {outcome.exit_code:4}"
+    return f"{about}  {word}, {outcome.seconds:.0f} s"

@@ -13,11 +13,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are f
 
 SLEEPER = f"import subprocess, sys; subprocess.run([{sys.executable!r}, '-c', 'import time; time.sleep(60)'])"
 LIMITED = """
-import sys, time
-print("begins", flush=True)
+import pathlib, sys, time
 while True:
     try:
-        open(sys.argv[1], "w").write("x" * 1000)
+        pathlib.Path(sys.argv[1]).write_text("x" * 1000)
     except OSError as error:
         sys.exit(f"told all the same: {error.strerror}")
     time.sleep(0.01)
