@@ -8,11 +8,11 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeAlias
+from typing import ClassVar
 
 from curate.bench.chaos.mounts import make_read_only, mount_small_disk, unmount, why_no_mounts
 from curate.bench.chaos.processes import RunProcess, descendants, kill_all, wait_until_gone
@@ -23,6 +23,8 @@ from curate.errors import CurateError
 
 KEPT = "run the same command again"
 """What a run that was stopped, or met something that can be mended, has to say."""
+ON_THREADS = ("--workers", "2")
+ON_RAY = ("--runner", "ray", "--workers", "1")
 DISK_BYTES = 16 << 20
 CLOCK_JUMP = 24 * 3600
 _INTERRUPTED = 128 + signal.SIGINT
@@ -65,7 +67,7 @@ class Started:
     """How the disturbed run is started: what Python runs, options, and environment."""
 
     module: tuple[str, ...] = ("curate",)
-    options: tuple[str, ...] = ("--workers", "2")
+    options: tuple[str, ...] = ON_THREADS
     environment: Mapping[str, str] | None = None
 
 
@@ -311,7 +313,7 @@ class KillRayDriver(Disturbance):
     @contextmanager
     def prepared(self, site: Site) -> Iterator[Started]:
         """See Disturbance."""
-        yield Started(options=("--runner", "ray", "--workers", "1"))
+        yield Started(options=ON_RAY)
 
     def strike(self, site: Site, run: RunProcess) -> bool:
         """See Disturbance."""
@@ -336,8 +338,7 @@ class OnRayNodes(Disturbance):
     def prepared(self, site: Site) -> Iterator[Started]:
         """See Disturbance."""
         self.nodes.start()
-        options = ("--runner", "ray", "--workers", "1")
-        yield Started(options=options, environment={"RAY_ADDRESS": self.nodes.address})
+        yield Started(options=ON_RAY, environment={"RAY_ADDRESS": self.nodes.address})
 
 
 class KillRayProcess(OnRayNodes):
@@ -379,8 +380,6 @@ class LoseRayNode(OnRayNodes):
         self.nodes.lose_second()
         return True
 
-
-Made: TypeAlias = "Callable[[RayNodes], Disturbance]"
 
 LOCAL: tuple[type[Disturbance], ...] = (
     KillDriver,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from curate import __version__
-from curate.bench.chaos.disturbances import Disturbance, disturbances, web_of
+from curate.bench.chaos.disturbances import ON_THREADS, Disturbance, disturbances, web_of
 from curate.bench.chaos.mounts import unmount_below
 from curate.bench.chaos.outcomes import Outcome, known_outcomes, note
 from curate.bench.chaos.processes import Prefork
@@ -144,14 +145,18 @@ def run_trials(bench: Bench, runs: int, seed: int, told: Callable[[str], None]) 
 
 
 def _undisturbed(bench: Bench, variant: Variant) -> Snapshot:
-    """A finished run on this input, made if it is not there; a second run of it must do nothing."""
+    """A finished run on this input, made if it is not there."""
     folder = bench.setting.folder / "undisturbed" / variant
-    corpus, output, pipeline = folder / "corpus", folder / "run", folder / "pipeline.yaml"
-    if not corpus.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+    corpus, output, whole = folder / "corpus", folder / "run", folder / "whole"
+    if not whole.exists():
+        # What an interrupted bench has left is no undisturbed run.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         bench.setting.copy_corpus(corpus, variant)
-    bench.setting.write_pipeline(pipeline, corpus, output, variant)
-    ended = bench.prefork.start(["run", str(pipeline), "--workers", "2"], folder / "run.log").wait()
-    if ended.code:
-        raise CurateError(f"an undisturbed run fails with exit code {ended.code}: {ended.told[-2000:]}")
+        pipeline = folder / "pipeline.yaml"
+        bench.setting.write_pipeline(pipeline, corpus, output, variant)
+        ended = bench.prefork.start(["run", str(pipeline), *ON_THREADS], folder / "run.log").wait()
+        if ended.code:
+            raise CurateError(f"an undisturbed run fails with exit code {ended.code}: {ended.told[-2000:]}")
+        whole.touch()
     return take_snapshot(output)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,7 +168,3 @@ def _clear(folder: Path) -> None:
 def _last_line(told: str) -> str:
     lines = told.strip().splitlines()
     return lines[-1] if lines else "it says nothing"
-
-
-Told = Callable[[Outcome], None]
-"""Hears of every trial when it is done."""
