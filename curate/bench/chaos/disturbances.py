@@ -308,7 +308,7 @@ class KillRayDriver(Disturbance):
     """The driver of a local Ray cluster: all of the cluster ends with it. The run is resumed without Ray."""
 
     kind, about, weight = "kill_ray_driver", "kill -9 of the run that started a Ray cluster", 1
-    codes = frozenset({_KILLED})
+    codes, variant = frozenset({_KILLED}), "short"
 
     @contextmanager
     def prepared(self, site: Site) -> Iterator[Started]:
@@ -329,7 +329,7 @@ class KillRayDriver(Disturbance):
 class OnRayNodes(Disturbance):
     """A run on a Ray cluster of two nodes, which has to end by itself whatever happens to its workers."""
 
-    codes, ends_by_itself, weight = frozenset({0}), True, 1
+    codes, ends_by_itself, weight, variant = frozenset({0}), True, 1, "short"
 
     def __init__(self, nodes: RayNodes) -> None:
         self.nodes = nodes

@@ -23,8 +23,9 @@ DISTURBED_SHARD = "00001.tar"
 CUT_BYTES = 4_000
 """How much of its end a cut shard loses: some pairs, and not a part of its own."""
 
-Variant: TypeAlias = Literal["as_written", "changed", "cut", "downloaded"]
-"""Which input a run ends on: the corpus, the corpus with a changed or a cut shard, or pictures from the web."""
+Variant: TypeAlias = Literal["as_written", "changed", "cut", "downloaded", "short"]
+"""What a run ends on: the corpus, the corpus with a changed or a cut shard, pictures from the web, or the corpus with
+fewer steps, for runs on Ray, which starts processes anew for every step."""
 
 _Members: TypeAlias = "list[tuple[str, bytes]]"
 
@@ -73,7 +74,7 @@ class Setting:
             shutil.copy2(self.changed_shard(variant), target / DISTURBED_SHARD)
 
     def write_pipeline(self, file: Path, corpus: Path, output: Path, variant: Variant) -> None:
-        """A pipeline with every step over a corpus, or over pictures of the web."""
+        """A pipeline over a corpus, or over pictures of the web; with every step but where it is to be short."""
         file.write_text(yaml.safe_dump(self._pipeline(corpus, output, variant)), encoding="utf-8")
 
     def _pipeline(self, corpus: Path, output: Path, variant: Variant) -> dict[str, Any]:
@@ -85,6 +86,11 @@ class Setting:
                 # The server is on loopback, which nothing is fetched from otherwise.
                 "download": {"allow_private": True, "retries": 0, "threads": 4},
             }
+        # The towers know nothing: nothing would be learned from trusted pairs alone.
+        last_stages: list[dict[str, Any]] = [
+            {"concepts": {"min_documents": 2, "trusted_below": 1.0}},
+            {"caption": {"when": "noise_rank > 0.3", "decoder": "consensus", "trusted_below": 1.0}},
+        ]
         return {
             "input": source,
             "output": str(output),
@@ -98,9 +104,7 @@ class Setting:
             "stages": [
                 "embed",
                 {"noise": {"folds": 2, "rounds": 1, "itc_epochs": 1}},
-                # The towers know nothing: nothing would be learned from trusted pairs alone.
-                {"concepts": {"min_documents": 2, "trusted_below": 1.0}},
-                {"caption": {"when": "noise_rank > 0.3", "decoder": "consensus", "trusted_below": 1.0}},
+                *(last_stages if variant != "short" else ()),
             ],
         }
 
