@@ -18,7 +18,13 @@ from curate.errors import CurateError
 HEAD_CPUS = 2
 """Enough for a run to go on without the second node."""
 SECOND_CPUS = 1
-_START_SECONDS = 180.0
+_START_SECONDS = 300.0
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONUNBUFFERED": "1",
+    # Ray gives up after 30 seconds otherwise, which a busy machine needs.
+    "RAY_raylet_start_wait_time_s": f"{_START_SECONDS:.0f}",
+}
 _IS_UP = "This command will now block forever"
 """The last thing that `ray start --block` writes once its node is up."""
 
@@ -100,7 +106,7 @@ class RayNodes:
                 stdin=subprocess.DEVNULL,
                 stdout=told,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **_ENVIRONMENT},
                 start_new_session=True,
             )
         node = _Node(process, log)
