@@ -64,7 +64,13 @@ class Site:
 
 @dataclass(frozen=True)
 class Started:
-    """How the disturbed run is started: what Python runs, options, and environment."""
+    """How the disturbed run is started.
+
+    Attributes:
+        module: what Python runs, with arguments of its own.
+        options: of `curate run`.
+        environment: beside the one that is there; None: the run starts with the libraries loaded.
+    """
 
     module: tuple[str, ...] = ("curate",)
     options: tuple[str, ...] = ON_THREADS
@@ -313,7 +319,7 @@ class KillRayDriver(Disturbance):
     @contextmanager
     def prepared(self, site: Site) -> Iterator[Started]:
         """See Disturbance."""
-        yield Started(options=ON_RAY)
+        yield Started(options=ON_RAY, environment={})
 
     def strike(self, site: Site, run: RunProcess) -> bool:
         """See Disturbance."""

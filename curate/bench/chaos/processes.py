@@ -143,14 +143,14 @@ class Prefork:
     def __init__(self) -> None:
         self._server: subprocess.Popen[str] | None = None
 
-    def start(self, arguments: Sequence[str], log: Path) -> RunProcess:
-        """`python -m curate ARGUMENTS..`
+    def start(self, module: Sequence[str], arguments: Sequence[str], log: Path) -> RunProcess:
+        """See `start_process`.
 
         Raises:
             CurateError: the process that has the libraries loaded has ended.
         """
         listener = Listener(log)
-        wanted = {"module": "curate", "arguments": list(arguments), "log": str(listener.pipe)}
+        wanted = {"module": module[0], "arguments": [*module[1:], *arguments], "log": str(listener.pipe)}
         server = self._running()
         assert server.stdin is not None
         assert server.stdout is not None

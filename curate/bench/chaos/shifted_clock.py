@@ -13,6 +13,8 @@ import sys
 import time
 from types import FrameType
 
+from curate.cli import main as curate
+
 _true_time, _true_time_ns, _TrueDatetime = time.time, time.time_ns, datetime.datetime
 _offset = 0
 
@@ -32,7 +34,7 @@ class _ShiftedDatetime(_TrueDatetime):
 
 
 def shift_at_signal(seconds: int) -> None:
-    """From now on the clock jumps by so many seconds at every SIGUSR1, for modules that are imported after this."""
+    """From now on the clock jumps by so many seconds at every SIGUSR1."""
 
     def jump(number: int, frame: FrameType | None) -> None:
         global _offset
@@ -41,15 +43,16 @@ def shift_at_signal(seconds: int) -> None:
     signal.signal(signal.SIGUSR1, jump)
     time.time, time.time_ns = _shifted_time, _shifted_time_ns
     datetime.datetime = _ShiftedDatetime  # type: ignore[misc]
+    for name, module in list(sys.modules.items()):
+        # Those that are loaded already keep the clock by its name.
+        if name.startswith("curate.") and getattr(module, "datetime", None) is _TrueDatetime:
+            vars(module)["datetime"] = _ShiftedDatetime
 
 
 def main() -> None:
     """Run the command whose arguments follow the seconds."""
     shift_at_signal(int(sys.argv[1]))
     sys.argv = ["curate", *sys.argv[2:]]
-    # Not before: modules that keep a name of the clock have to find the shifted one.
-    from curate.cli import main as curate
-
     curate()
 
 

@@ -155,7 +155,7 @@ def _undisturbed(bench: Bench, variant: Variant) -> Snapshot:
         bench.setting.copy_corpus(corpus, variant)
         pipeline = folder / "pipeline.yaml"
         bench.setting.write_pipeline(pipeline, corpus, output, variant)
-        ended = bench.prefork.start(["run", str(pipeline), *ON_THREADS], folder / "run.log").wait()
+        ended = bench.prefork.start(["curate"], ["run", str(pipeline), *ON_THREADS], folder / "run.log").wait()
         if ended.code:
             raise CurateError(f"an undisturbed run fails with exit code {ended.code}: {ended.told[-2000:]}")
         whole.touch()

@@ -89,9 +89,9 @@ def _tried(trial: Trial, site: Site, undisturbed: Snapshot, prefork: Prefork) ->
 
 def _start(started: Started, pipeline: Path, log: Path, prefork: Prefork) -> RunProcess:
     arguments = ["run", str(pipeline), *started.options]
-    if started == Started():
-        return prefork.start(arguments, log)
-    return start_process(started.module, arguments, started.environment or {}, log)
+    if started.environment is None:
+        return prefork.start(started.module, arguments, log)
+    return start_process(started.module, arguments, started.environment, log)
 
 
 def _resume(pipeline: Path, site: Site, prefork: Prefork) -> list[str]:
