@@ -131,7 +131,13 @@ class RunStore:
             else:
                 self._fs.pipe_file(target, data)
         except OSError as error:
-            raise CurateError(f"{self.path(name)}: cannot be written: {error}") from error
+            raise self._unwritable(name, error) from error
+
+    def _unwritable(self, name: str, error: OSError) -> CurateError:
+        return CurateError(
+            f"{self.path(name)}: cannot be written: {error}. What is finished is kept: make room or give leave to "
+            "write, and run the same command again to go on."
+        )
 
     def create_bytes(self, name: str, data: bytes) -> bool:
         """Write one whole file where there is none; whether there was none.
@@ -152,7 +158,7 @@ class RunStore:
         except FileExistsError:
             return False
         except OSError as error:
-            raise CurateError(f"{self.path(name)}: cannot be written: {error}") from error
+            raise self._unwritable(name, error) from error
         return True
 
     def _ask_guard(self) -> None:

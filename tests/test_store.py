@@ -215,3 +215,10 @@ def test_other_facts_have_other_fingerprints(one, other):
 def test_a_file_that_only_a_worker_sees_is_named(store):
     with pytest.raises(CurateError, match="shared folder or a URL"):
         DoneIndex(store).record("step", 0, "f", "d")
+
+
+def test_what_cannot_be_written_says_how_to_go_on(tmp_path):
+    store = RunStore(str(tmp_path))
+    (tmp_path / "_state").write_text("no folder")
+    with pytest.raises(CurateError, match=r"run\.json: cannot be written.*run the same command again"):
+        store.write_json("_state/run.json", {})

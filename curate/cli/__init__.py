@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from curate.cli import bench, data, doctor, export, inspect, pipeline, report, run, verify
+from curate.cli import bench, chaos, data, doctor, export, inspect, pipeline, report, run, verify
 from curate.cli.shared import err, harmless
 from curate.errors import CurateError, InputError
 
@@ -38,6 +38,7 @@ bench_app.command()(bench.concepts)
 bench_app.command()(bench.captions)
 bench_app.command()(bench.downstream)
 bench_app.command()(bench.paper)
+bench_app.command()(chaos.chaos)
 
 
 def main() -> None:

@@ -1,0 +1,67 @@
+"""A disk of a trial's own, and a view of a folder that nothing can be written to. Linux only, for root only."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from curate.errors import CurateError
+
+
+def why_no_mounts() -> str | None:
+    """Why file systems cannot be mounted here; None: they can."""
+    if sys.platform != "linux":
+        return "file systems are mounted on Linux only"
+    if os.geteuid() != 0:
+        return "only root may mount file systems"
+    # A container's root may not: CAP_SYS_ADMIN is bit 21.
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    effective = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:"))
+    return None if effective >> 21 & 1 else "this container may not mount file systems"
+
+
+def mount_small_disk(folder: Path, size: int) -> None:
+    """An empty disk of so many bytes at a folder, in memory.
+
+    Raises:
+        CurateError: it cannot be mounted.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _do("mount", "-t", "tmpfs", "-o", f"size={size}", "curate-chaos", str(folder))
+
+
+def make_read_only(folder: Path) -> None:
+    """Whatever opens a file below the folder from now on cannot write to it; what is open stays as it is.
+
+    Raises:
+        CurateError: it cannot be mounted.
+    """
+    _do("mount", "--bind", str(folder), str(folder))
+    _do("mount", "-o", "remount,bind,ro", str(folder))
+
+
+def unmount(folder: Path) -> None:
+    """Take the uppermost mount of a folder away; what is open in it stays open.
+
+    Raises:
+        CurateError: nothing is mounted there.
+    """
+    _do("umount", "--lazy", str(folder))
+
+
+def unmount_below(folder: Path) -> None:
+    """Take away what a killed bench left mounted."""
+    if sys.platform != "linux":
+        return
+    root = str(folder.resolve())
+    mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
+    for place in reversed([each for each in mounted if each.startswith(f"{root}/")]):
+        unmount(Path(place))
+
+
+def _do(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CurateError(f"{' '.join(command)}: {done.stderr.strip()}")

@@ -1,0 +1,120 @@
+"""A Ray cluster of two nodes on one machine, driven by the `ray` command as a person would."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from curate.bench.chaos.processes import descendants, kill_all, titles, wait_until_gone
+from curate.bench.chaos.web import free_port
+from curate.errors import CurateError
+
+HEAD_CPUS = 2
+"""Enough for a run to go on without the second node."""
+SECOND_CPUS = 1
+_START_SECONDS = 300.0
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONUNBUFFERED": "1",
+    # Ray gives up after 30 seconds otherwise, which a busy machine needs.
+    "RAY_raylet_start_wait_time_s": f"{_START_SECONDS:.0f}",
+}
+_IS_UP = "This command will now block forever"
+"""The last thing that `ray start --block` writes once its node is up."""
+
+
+@dataclass(frozen=True)
+class _Node:
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def end(self) -> None:
+        """kill -9 of everything on the node."""
+        below = descendants(self.process.pid)
+        kill_all([self.process.pid, *below])
+        self.process.wait()
+        wait_until_gone(below)
+
+
+class RayNodes:
+    """A head that stays, and a second node that can be lost and had anew. Nothing is started before it is needed.
+
+    Attributes:
+        address: of the cluster, once it is started.
+    """
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._head: _Node | None = None
+        self._second: _Node | None = None
+        self.address = ""
+
+    def start(self) -> None:
+        """Start what is not there.
+
+        Raises:
+            CurateError: a node does not come up.
+        """
+        if self._folder is None:
+            # Ray puts sockets there, whose paths must be short.
+            self._folder = Path(tempfile.mkdtemp(prefix="curate-ray-"))
+        if self._head is None:
+            port = free_port()
+            self.address = f"127.0.0.1:{port}"
+            head = ("--head", f"--port={port}", f"--num-cpus={HEAD_CPUS}", "--include-dashboard=false")
+            self._head = self._started(self._folder, *head, f"--temp-dir={self._folder}")
+        if self._second is None:
+            self._second = self._started(self._folder, f"--address={self.address}", f"--num-cpus={SECOND_CPUS}")
+
+    def workers(self) -> dict[int, str]:
+        """Processes that work on both nodes: id and what they call themselves."""
+        running = [node for node in (self._head, self._second) if node is not None]
+        found = titles([pid for node in running for pid in descendants(node.process.pid)])
+        return {pid: title for pid, title in found.items() if title.startswith("ray::")}
+
+    def lose_second(self) -> None:
+        """kill -9 of everything on the second node."""
+        if self._second is not None:
+            self._second.end()
+            self._second = None
+
+    def close(self) -> None:
+        """End both nodes."""
+        self.lose_second()
+        if self._head is not None:
+            self._head.end()
+            self._head = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _started(self, folder: Path, *options: str) -> _Node:
+        log = folder / f"started-{time.monotonic_ns()}.log"
+        with log.open("wb") as told:
+            process = subprocess.Popen(
+                # --block: what it starts stays below it and is found again.
+                [sys.executable, "-m", "ray.scripts.scripts", "start", *options, "--block", "--disable-usage-stats"],
+                stdin=subprocess.DEVNULL,
+                stdout=told,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **_ENVIRONMENT},
+                start_new_session=True,
+            )
+        node = _Node(process, log)
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline and process.poll() is None:
+            if _IS_UP in node.said():
+                return node
+            time.sleep(0.1)
+        said = node.said()
+        node.end()
+        raise CurateError(f"a Ray node does not come up: {said[-500:]}")
