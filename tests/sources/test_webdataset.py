@@ -692,3 +692,13 @@ def test_sources_shards_and_parts_can_be_pickled(tmp_path):
     copy, same_shard, index = pickle.loads(pickle.dumps((source, shard, source.index(shard))))
     assert copy == source
     assert read_shard(copy, same_shard, index.parts).column("status").to_pylist() == [Status.OK.value]
+
+
+def test_a_megabyte_of_pax_records_takes_seconds():
+    records = b"6 a=b\n" * 170_000 + bytes(100)
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, len(records)
+    content = header.tobuf() + records.ljust(-(-len(records) // 512) * 512, b"\0") + bytes(1024)
+    begun = time.process_time()
+    assert list(scan_tar(Window(io.BytesIO(content), 0, len(content), 0))) == []
+    assert time.process_time() - begun < 20
