@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
+from yaml.constructor import ConstructorError
 
 from curate.completion.policy import DecoderName
 from curate.concepts.fit import TEMPLATES
@@ -294,7 +295,7 @@ class RefineConfig(_Model):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_towers(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("trainable") in _TOWERS:
+        if isinstance(value, dict) and str(value.get("trainable")) in _TOWERS:
             return {**_TOWERS[value["trainable"]], **value}
         return value
 
@@ -659,10 +660,58 @@ _DEEPEST = 20
 _MOST_KEYS = 100_000
 
 
+_MERGE_KEY = "tag:yaml.org,2002:merge"
+_LARGEST_NUMBER_BITS = 1024
+_LONGEST_TEXT = 1_000_000
+_LONGEST_VALUE = 300
+# No name, path or UTF-8 file can hold these.
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
+
+
+class _PipelineLoader(yaml.SafeLoader):
+    """Plain values only; what cannot be made of a scalar is an error with its line, as every other."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """The next node. Not too deep: time grows with the third power of the depth."""
+        self._depth += 1
+        if self._depth > 2 * _DEEPEST:
+            mark = self.get_mark()
+            raise ConstructorError(None, None, "nested too deeply; a pipeline has keys, sections and lists", mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node."""
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError):
+            problem = f"this cannot be read as {node.tag.rpartition(':')[2]}; quote a text"
+            raise ConstructorError(None, None, problem, node.start_mark) from None
+        if isinstance(value, int) and value.bit_length() > _LARGEST_NUMBER_BITS:
+            raise ConstructorError(None, None, "a number with too many digits", node.start_mark)
+        if isinstance(value, str) and _UNUSABLE.search(value):
+            raise ConstructorError(None, None, "a text with NUL or half a character pair in it", node.start_mark)
+        return value
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge keys may expand without end, and no pipeline has them."""
+        for key, _ in node.value:
+            if key.tag == _MERGE_KEY:
+                raise ConstructorError(None, None, "merge keys (<<) are not read; write the keys out", key.start_mark)
+
+
 def _parse_yaml(text: str, name: str, problems: list[str]) -> tuple[dict[str, Any], Lines]:
+    lines: Lines = {}
+    if len(text) > _LONGEST_TEXT:
+        raise InputError(f"{name}: has {len(text):,} characters, more than {_LONGEST_TEXT:,}: that is no pipeline")
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=_PipelineLoader)
+        # Before anything is made of it: what it would come to may be larger than any memory.
+        _collect_lines(node, (), name, lines, problems)
+        raw = yaml.load(text, Loader=_PipelineLoader)
     except RecursionError:
         raise InputError(f"{name}: nested too deeply; a pipeline has keys, sections and lists") from None
     except yaml.MarkedYAMLError as error:
@@ -673,8 +722,6 @@ def _parse_yaml(text: str, name: str, problems: list[str]) -> tuple[dict[str, An
         raise InputError(f"{name}: not valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise InputError(f"{name}:1: a pipeline is a mapping with the keys input, output and stages")
-    lines: Lines = {}
-    _collect_lines(node, (), name, lines, problems)
     return raw, lines
 
 
@@ -764,7 +811,7 @@ def _apply_override(raw: dict[str, Any], lines: Lines, override: str, problems: 
         problems.append(f"--set {override}: must look like encoder.batch_size=32")
         return
     try:
-        parsed = yaml.safe_load(value)
+        parsed = yaml.load(value, Loader=_PipelineLoader)
     except (yaml.YAMLError, RecursionError):
         problems.append(f"--set {override}: the value is not valid YAML")
         return
@@ -788,10 +835,16 @@ def _explain(detail: ErrorDetails, name: str, lines: Lines) -> str:
         return f"{where}: {dotted}: is missing; write such as `{_SUCH_AS[_without_numbers(dotted)]}`"
     if detail["type"] in ("model_type", "dict_type"):
         keys = ", ".join(_keys_beside((*path, "")))
-        return f"{where}: {dotted}: must be a section with keys, but is {detail['input']!r}; the keys are {keys}"
+        return f"{where}: {dotted}: must be a section with keys, but is {_shown(detail['input'])}; the keys are {keys}"
     if detail["type"] in ("value_error", "not_kept", "not_trainable", "stage_missing"):
         return f"{where}: {dotted}: {detail['msg'].removeprefix('Value error, ')}"
-    return f"{where}: {dotted}: {_lower_first(detail['msg'])}, but is {detail['input']!r}"
+    return f"{where}: {dotted}: {_lower_first(detail['msg'])}, but is {_shown(detail['input'])}"
+
+
+def _shown(value: Any) -> str:
+    """A value as Python writes it, its end left out where it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
 def _path_of(detail: ErrorDetails) -> YamlPath:

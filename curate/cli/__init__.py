@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from curate.cli import bench, chaos, data, doctor, export, inspect, pipeline, report, run, verify
+from curate.cli import bench, bench_hostile, chaos, data, doctor, export, inspect, pipeline, report, run, verify
 from curate.cli.shared import err, harmless
 from curate.errors import CurateError, InputError
 
@@ -39,6 +39,7 @@ bench_app.command()(bench.captions)
 bench_app.command()(bench.downstream)
 bench_app.command()(bench.paper)
 bench_app.command()(chaos.chaos)
+bench_app.command()(bench_hostile.hostile)
 
 
 def main() -> None:

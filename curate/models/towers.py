@@ -506,13 +506,15 @@ def _causal_features(text: Any, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def _open_clip_tokenizer(files: ModelFiles) -> Callable[..., torch.Tensor]:
-    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+    from open_clip.tokenizer import HFTokenizer
+
+    from curate.models.clip_tokenizer import ClipTokenizer
 
     text_cfg = files.config["model_cfg"]["text_cfg"]
     options = text_cfg.get("tokenizer_kwargs", {})
     name = text_cfg.get("hf_tokenizer_name")
     if not name:
-        simple: Callable[..., torch.Tensor] = SimpleTokenizer(**options)
+        simple: Callable[..., torch.Tensor] = ClipTokenizer(**options)
         return simple
     local = files.folder is not None and (files.folder / "tokenizer.json").is_file()
     source = str(files.folder) if local else name

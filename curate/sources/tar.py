@@ -212,8 +212,8 @@ def _padded(size: int) -> int:
 
 def _with_pax(known: _Extension, payload: bytes) -> tuple[_Extension, bool]:
     """What PAX records say, and whether all of them were readable."""
-    position = 0
-    while position < len(payload.rstrip(b"\0")):
+    position, end_of_records = 0, len(payload.rstrip(b"\0"))
+    while position < end_of_records:
         record = _PAX_RECORD.match(payload, position)
         end = position + int(record[1]) if record else 0
         if record is None or not record.end() < end <= len(payload) or payload[end - 1 : end] != b"\n":

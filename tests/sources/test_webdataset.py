@@ -734,3 +734,13 @@ def test_usual_limits_read_what_was_always_read(tmp_path):
     path = write(tmp_path / "x.tar", tar_bytes([m for key in range(50) for m in pair(f"{key}")]))
     table, errors = read_one(path)
     assert (table.num_rows, errors) == (50, ())
+
+
+def test_a_megabyte_of_pax_records_takes_seconds():
+    records = b"6 a=b\n" * 170_000 + bytes(100)
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, len(records)
+    content = header.tobuf() + records.ljust(-(-len(records) // 512) * 512, b"\0") + bytes(1024)
+    begun = time.process_time()
+    assert list(scan_tar(Window(io.BytesIO(content), 0, len(content), 0))) == []
+    assert time.process_time() - begun < 20
