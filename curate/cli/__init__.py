@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from curate.cli import bench, data, doctor, export, inspect, pipeline, report, run
+from curate.cli import bench, data, doctor, export, inspect, pipeline, report, run, speed
 from curate.cli.shared import err, harmless
 from curate.errors import CurateError, InputError
 
@@ -37,6 +37,7 @@ bench_app.command()(bench.concepts)
 bench_app.command()(bench.captions)
 bench_app.command()(bench.downstream)
 bench_app.command()(bench.paper)
+bench_app.command()(speed.speed)
 
 
 def main() -> None:

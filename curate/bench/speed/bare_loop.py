@@ -20,8 +20,6 @@ from curate.models.encoder import Encoder, EncoderOptions, EncoderSpec, resolve_
 from curate.models.towers import Towers, build_towers
 from curate.models.weights import locate
 
-TRIAL_IMAGES = 200
-
 
 @dataclass(frozen=True)
 class Setup:
@@ -75,9 +73,13 @@ class BareLoop:
         return time.monotonic() - started
 
     def fastest(self, pieces: Sequence[Piece]) -> Setup:
-        """The setup that is fastest on a few pieces; each is tried once more than needed, to warm up."""
-        tried = setups(self.spec.device, len(os.sched_getaffinity(0)))
-        return min(tried, key=lambda setup: min(self.seconds(pieces, setup) for _ in range(2)))
+        """The setup that is fastest on a few pieces, after one piece to warm up."""
+
+        def tried(setup: Setup) -> float:
+            self.seconds(pieces[:1], setup)
+            return self.seconds(pieces, setup)
+
+        return min(setups(self.spec.device, len(os.sched_getaffinity(0))), key=tried)
 
 
 def cut(pixels: NDArray[np.uint8], captions: Sequence[str], rows: int) -> list[Piece]:
@@ -95,7 +97,7 @@ def _make(given: dict[str, Any]) -> Measure:
     loop = BareLoop(work)
     images, captions = work.pairs()
     pieces = cut(decoded(images, loop.spec.image_size), captions, work.part_rows)
-    setup = loop.fastest(pieces[: max(len(os.sched_getaffinity(0)), TRIAL_IMAGES // work.part_rows)])
+    setup = loop.fastest(pieces[: len(os.sched_getaffinity(0))])
 
     def measure() -> Answer:
         seconds = loop.seconds(pieces, setup)

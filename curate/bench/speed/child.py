@@ -65,7 +65,7 @@ class Child:
             CurateError: it cannot be started or ends before it is ready; with its own last words.
         """
         self._how = how
-        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
         started = time.monotonic()
         try:
             self._process = subprocess.Popen(
@@ -121,7 +121,9 @@ class Child:
     def __enter__(self) -> Child:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.close()
 
     def _answer(self) -> Answer:

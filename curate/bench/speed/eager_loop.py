@@ -56,7 +56,9 @@ def _make(given: dict[str, Any]) -> Measure:
     side = files.config["model_cfg"]["vision_cfg"]["image_size"]
     preprocess = image_transform_v2(PreprocessCfg(size=side), is_train=False)
     images, captions = work.pairs()
-    held = _Pairs(images[: given["images"]], captions[: given["images"]], preprocess, open_clip.get_tokenizer("ViT-B-32"))
+    held = _Pairs(
+        images[: given["images"]], captions[: given["images"]], preprocess, open_clip.get_tokenizer("ViT-B-32")
+    )
     workers = len(os.sched_getaffinity(0))
     loader = DataLoader(held, batch_size=BATCH_SIZE, num_workers=workers, persistent_workers=True)
 
