@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from curate.bench.speed import decode, drawn_corpus, neighbours
+from curate.bench.speed import caption, concepts, decode, drawn_corpus, neighbours
 from curate.bench.speed.bare_loop import bare_loop_child
+from curate.bench.speed.caption import caption_child
 from curate.bench.speed.child import (
     Answer,
     ChildCommand,
@@ -22,9 +23,11 @@ from curate.bench.speed.child import (
     loaded,
     measured_once,
 )
+from curate.bench.speed.concepts import concepts_child
 from curate.bench.speed.drift import drift_child
 from curate.bench.speed.eager_loop import eager_loop_child
 from curate.bench.speed.end_to_end import end_to_end_child
+from curate.bench.speed.fits import fits_child
 from curate.bench.speed.neighbours import neighbours_child
 from curate.bench.speed.noise_fit import noise_fit_child
 from curate.bench.speed.peers import PEERS, peer_child
@@ -50,6 +53,7 @@ class Sizes:
         scores: counts of scores of `noise_fit`.
         scores_by_sklearn: the most that scikit-learn gets.
         neighbours: pairs that neighbours are sought among.
+        fits: pairs that the noise model is fitted on.
         memory_rows: rows at 1x of the row `memory`; all its sample caps are twice as many.
         memory_times: how many times that.
         resume_parts: parts of the row `resume`.
@@ -63,6 +67,7 @@ class Sizes:
     scores: Sequence[int] = (10**5, 10**6, 10**7, 10**8)
     scores_by_sklearn: int = 10**6
     neighbours: Sequence[int] = (10**4, 10**5, 10**6)
+    fits: Sequence[int] = (5_000, 20_000)
     memory_rows: int = 1000
     memory_times: Sequence[int] = (1, 10, 100)
     resume_parts: Sequence[int] = (10, 10_000)
@@ -386,6 +391,54 @@ def _resume(bench: SpeedBench, told: Told) -> Iterator[Record]:
         yield {**found, "first_run_seconds": round(first["seconds"], 1), "steps": len(first["rows"])}
 
 
+# Models of the later stages.
+
+
+def _fits(bench: SpeedBench, told: Told) -> Iterator[Record]:
+    for pairs in bench.sizes.fits:
+        with loaded([fits_child(pairs)]) as (children, refused):
+            answers, failed = interleaved(children, bench.rounds, told)
+        for held in answers.values():
+            for metric in ("seconds", "seconds_per_million"):
+                name = "scoring_seconds_per_million" if metric == "seconds_per_million" else "noise_fit_seconds"
+                yield median_record("fits", name, [one[metric] for one in held], "s", method="ours", pairs=pairs)
+        for reason in {**refused, **failed}.values():
+            yield not_measured("fits", "noise_fit_seconds", "s", reason, method="ours", pairs=pairs)
+
+
+def _concepts(bench: SpeedBench, told: Told) -> Iterator[Record]:
+    with loaded([concepts_child(method) for method in concepts.METHODS]) as (children, refused):
+        answers, failed = interleaved(children, bench.rounds, told)
+    yield from _rates("concepts", "images", answers, {**refused, **failed}, {"ours/matmul": ("ours", "matmul")})
+
+
+def _caption(bench: SpeedBench, told: Told) -> Iterator[Record]:
+    with loaded([caption_child(method) for method in caption.METHODS]) as (children, refused):
+        answers, failed = interleaved(children, bench.rounds, told)
+    pairs = {"cache/no_cache": ("ours", "without_cache")}
+    for what in ("captions", "tokens"):
+        yield from _rates("caption", what, answers, {**refused, **failed}, pairs if what == "captions" else {})
+
+
+def _rates(
+    row: str,
+    what: str,
+    answers: Mapping[str, Sequence[Answer]],
+    failed: Mapping[str, str],
+    compared: Mapping[str, tuple[str, str]],
+) -> Iterator[Record]:
+    """`what` per second of each method, and ratios of two methods by name."""
+    metric, unit = f"{what}_per_second", f"{what}/s"
+    rates = {name.split()[-1]: [one[what] / one["seconds"] for one in held] for name, held in answers.items()}
+    for method, values in rates.items():
+        yield median_record(row, metric, values, unit, method=method)
+    for name, reason in failed.items():
+        yield not_measured(row, metric, unit, reason, method=name.split()[-1])
+    for name, (one, other) in compared.items():
+        if one in rates and other in rates:
+            yield median_record(row, name, ratios(rates[one], rates[other]), "ratio")
+
+
 Row = Callable[[SpeedBench, Told], Iterator[Record]]
 
 
@@ -395,6 +448,9 @@ APART: Mapping[str, Row] = {
     "noise_fit": _noise_fit,
     "resume": _resume,
     "neighbours": _neighbours,
+    "fits": _fits,
+    "concepts": _concepts,
+    "caption": _caption,
 }
 """Rows that are measured by themselves."""
 
