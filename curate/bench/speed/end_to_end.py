@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import tempfile
 import time
 from collections.abc import Sequence
@@ -74,9 +75,20 @@ def _make(given: dict[str, Any]) -> Measure:
             "seconds": steady_seconds(heard.parts),
             "read_and_decode_seconds": sum(part.report.head_seconds for part in heard.parts),
             "model_and_write_seconds": sum(part.report.body_seconds for part in heard.parts),
+            **_memory(),
         }
 
     return measure
+
+
+def _memory() -> dict[str, float]:
+    """The most that this process had, without workers of Ray; on a GPU what torch had there too. GiB."""
+    import torch
+
+    here = {"memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    if not torch.cuda.is_available():
+        return here
+    return {**here, "gpu_memory_gib": torch.cuda.max_memory_allocated() / 2**30}
 
 
 if __name__ == "__main__":

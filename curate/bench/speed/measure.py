@@ -32,9 +32,18 @@ from curate.bench.speed.neighbours import neighbours_child
 from curate.bench.speed.noise_fit import noise_fit_child
 from curate.bench.speed.peers import PEERS, peer_child
 from curate.bench.speed.pipeline_run import pipeline_child
-from curate.bench.speed.records import Record, median_record, not_measured, ratios, record, shared_limit
+from curate.bench.speed.records import (
+    Record,
+    median_record,
+    not_measured,
+    overlapped_limit,
+    ratios,
+    record,
+    shared_limit,
+)
 from curate.bench.speed.workload import Workload, random_towers, write_workload
 from curate.errors import InputError
+from curate.models.numerics import choose_device
 
 RUNNERS = ("local", "ray")
 PER_SECOND = "images/s"
@@ -191,7 +200,7 @@ def _race(bench: SpeedBench, size: int, rows: Sequence[str], told: Told) -> Iter
         runs = [StartedAnew(end_to_end_child(work, runner, bench.work)) for runner in bench.runners]
         contestants = [*(runs if "end_to_end" in rows else ()), *children]
         answers, failed = interleaved(contestants, bench.rounds, told)
-    yield from race_records(answers, {**refused, **failed}, size)
+    yield from race_records(answers, {**refused, **failed}, size, on_gpu=choose_device(bench.device) == "cuda")
 
 
 def _loops(bench: SpeedBench, work: Workload, rows: Sequence[str]) -> list[ChildCommand]:
@@ -208,7 +217,7 @@ def _loops(bench: SpeedBench, work: Workload, rows: Sequence[str]) -> list[Child
 
 
 def race_records(
-    answers: Mapping[str, Sequence[Answer]], failed: Mapping[str, str], image_size: int
+    answers: Mapping[str, Sequence[Answer]], failed: Mapping[str, str], image_size: int, on_gpu: bool = False
 ) -> Iterator[Record]:
     """Images per second of each contestant, the limit, and every end-to-end run's ratios to the others.
 
@@ -216,10 +225,12 @@ def race_records(
         answers: of each contestant, as many as rounds; with `images` and `seconds`.
         failed: why others have none.
         image_size: longest side in pixels, for the records; 0: as they came.
+        on_gpu: the model does not share its device with decoding.
     """
     rates = {name: [one["images"] / one["seconds"] for one in held] for name, held in answers.items()}
     if "bare_loop" in rates and "decode_all_cores" in rates:
-        rates["limit"] = shared_limit(rates["bare_loop"], rates["decode_all_cores"])
+        limit = overlapped_limit if on_gpu else shared_limit
+        rates["limit"] = limit(rates["bare_loop"], rates["decode_all_cores"])
     for name, values in rates.items():
         yield {
             **median_record("end_to_end", "images_per_second", values, PER_SECOND, method=name, image_size=image_size),

@@ -42,6 +42,11 @@ def shared_limit(model: Sequence[float], decode: Sequence[float]) -> list[float]
     return [1 / (1 / one + 1 / other) for one, other in zip(model, decode, strict=True)]
 
 
+def overlapped_limit(model: Sequence[float], decode: Sequence[float]) -> list[float]:
+    """Images per second where the model has a GPU to itself while the cores decode, round by round: the lower."""
+    return [min(one, other) for one, other in zip(model, decode, strict=True)]
+
+
 def environment(described: Mapping[str, Any]) -> Record:
     """The first record: versions, machine and how busy it is, and what the measurement was given."""
     return {

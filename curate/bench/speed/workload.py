@@ -21,6 +21,8 @@ from curate.stages.decode import decode_upright
 
 JPEG_QUALITY = 90
 DRAWN_SIDE = 640
+DRAWN = 500
+"""Different pictures that are drawn at most; then they repeat."""
 _READ_ROWS = 64
 _MAX_PIXELS = 40_000_000
 
@@ -121,9 +123,9 @@ def _read(*globs: str) -> Iterator[tuple[bytes, str]]:
 
 
 def _drawn() -> Iterator[tuple[bytes, str]]:
-    """Endless pictures of noise at several scales, which compress about as photographs do, and captions."""
+    """Pictures of noise at several scales, which compress about as photographs do, and captions."""
     random = np.random.default_rng(0)
-    for number in itertools.count():
+    for number in range(DRAWN):
         picture = Image.new("RGB", (DRAWN_SIDE, DRAWN_SIDE * 3 // 4))
         for cells, share in ((4, 1.0), (16, 0.5), (64, 0.25)):
             noise = random.integers(0, 256, (cells * 3 // 4, cells, 3), dtype=np.uint8)
