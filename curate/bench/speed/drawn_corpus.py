@@ -16,7 +16,7 @@ from curate.corpora.tar_writer import write_tar
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 170, 60), "blue": (40, 60, 220), "yellow": (240, 220, 40)}
 SIDE = 32
-_TINY = {
+TINY = {
     "embed_dim": 16,
     "vision_cfg": {"image_size": SIDE, "layers": 1, "width": 32, "patch_size": 8, "head_width": 16},
     # The vocabulary is that of open_clip's tokenizer.
@@ -28,7 +28,7 @@ def tiny_towers(folder: Path) -> tuple[str, str]:
     """Config and checkpoint of towers that embed thousands of pairs a second on one core."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "tiny.json"
-    config.write_text(json.dumps({"model_cfg": _TINY, "preprocess_cfg": {}}), encoding="utf-8")
+    config.write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": {}}), encoding="utf-8")
     written, checkpoint = random_towers(str(config), folder)
     return str(written), str(checkpoint)
 
