@@ -33,7 +33,7 @@ def speed(
         ),
     ] = "0",
     repeats: Annotated[int, typer.Option(min=1, help="Of every measurement, all methods in turn.")] = 5,
-    images: Annotated[int, typer.Option(min=1, help="Pairs of an end-to-end run.")] = 2000,
+    images: Annotated[int, typer.Option(min=1, help="Pairs of an end-to-end run.")] = 2048,
     model: Annotated[str, typer.Option(help="open_clip model, or its config; it gets random weights.")] = "ViT-B-32",
     runners: Annotated[str, typer.Option("--runner", metavar="R,..", help="local, ray.")] = "local,ray",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -73,7 +73,7 @@ def speed(
         work=work.absolute(),
         runners=check_runners(parse_names(runners)),
         peers=check_peers(peers or []),
-        sizes=Sizes(images=images, part_rows=min(100, images), decode_images=min(200, images)),
+        sizes=Sizes(images=images, part_rows=min(128, max(1, images // 4)), decode_images=min(200, images)),
     )
     console = Console(highlight=False, quiet=quiet)
     records: list[Record] = [environment(bench.described())]

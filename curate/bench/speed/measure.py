@@ -68,9 +68,9 @@ class Sizes:
         resume_parts: parts of the row `resume`.
     """
 
-    images: int = 2000
+    images: int = 2048
     slow_images: int = 256
-    part_rows: int = 100
+    part_rows: int = 128
     decode_images: int = 200
     decode_sides: Sequence[int] = decode.SOURCE_SIZES
     scores: Sequence[int] = (10**5, 10**6, 10**7, 10**8)
