@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from curate.bench.speed.child import Answer, ChildCommand, Measure, module_child, serve
-from curate.noise.histogram import AnyFloats, Histogram, common_range
+from curate.noise.histogram import AnyFloats, Doubles, Histogram, common_range
 from curate.noise.mixture import Components, component_posterior, fit_gaussians
 
 NOISE_SHARE = 0.3
 NOISE = (0.10, 0.05)
 CLEAN = (0.30, 0.08)
-GRID = np.linspace(-0.1, 0.6, 701)
+GRID: Doubles = np.linspace(-0.1, 0.6, 701, dtype=np.float64)
 _SCORES_AT_ONCE = 1_000_000
 _SKLEARN_TOLERANCE = 1e-7
 _SKLEARN_STEPS = 500
@@ -27,7 +27,7 @@ def scores(count: int) -> Iterator[AnyFloats]:
     for start in range(0, count, _SCORES_AT_ONCE):
         held = min(_SCORES_AT_ONCE, count - start)
         noisy = random.random(held, dtype=np.float32) < NOISE_SHARE
-        mean, spread = (np.where(noisy, *np.float32((a, b))) for a, b in zip(NOISE, CLEAN, strict=True))
+        mean, spread = (np.where(noisy, np.float32(a), np.float32(b)) for a, b in zip(NOISE, CLEAN, strict=True))
         yield random.standard_normal(held, dtype=np.float32) * spread + mean
 
 
