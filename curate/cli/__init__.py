@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from curate.cli import bench, bench_hostile, chaos, data, doctor, export, inspect, pipeline, report, run, verify
+from curate.cli import bench, bench_hostile, chaos, data, doctor, export, inspect, pipeline, report, run, speed, verify
 from curate.cli.shared import err, harmless
 from curate.errors import CurateError, InputError
 
@@ -40,6 +40,7 @@ bench_app.command()(bench.downstream)
 bench_app.command()(bench.paper)
 bench_app.command()(chaos.chaos)
 bench_app.command()(bench_hostile.hostile)
+bench_app.command()(speed.speed)
 
 
 def main() -> None:
