@@ -166,7 +166,7 @@ def test_a_look_at_ten_thousand_parts_opens_no_column_file(tmp_path):
             first.record(step, number, "f", digest_of(data))
         first.save()
     files = CountingFiles()
-    index = DoneIndex(RunStore(str(tmp_path), files))
+    index = DoneIndex(RunStore(str(tmp_path), files=files))
     assert all(index.fingerprint(step, number) == "f" for step in steps for number in range(parts))
     assert files.opened == [str(tmp_path / index_file(step)) for step in steps]
     assert files.listed == [str(tmp_path / step) for step in steps]
