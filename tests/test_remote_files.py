@@ -106,7 +106,7 @@ def test_without_credentials_a_person_is_told_so(faulty, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(CurateError, match="(?i)cannot be written: .*credentials"):
+    with pytest.raises(CurateError, match=r"(?i)cannot be written: .*credentials"):
         RunStore(f"{faulty.url}/unsigned").write_bytes("a", b"")
 
 
