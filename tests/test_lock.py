@@ -19,6 +19,7 @@ from curate.bench.chaos.object_store import faulty_store
 from curate.errors import CurateError, InputError
 from curate.lock import OWNERS, LockTiming, about, lock_run, owner_here
 from curate.store import RunStore
+from tests.stores import reach
 
 QUICK = "LockTiming(beat_seconds=0.2, stale_seconds=2.0, settle_seconds=0.5)"
 TIMING = LockTiming(beat_seconds=0.2, stale_seconds=2.0, settle_seconds=0.5)
@@ -33,8 +34,7 @@ def bucket():
 @pytest.fixture
 def shared(bucket, monkeypatch, request):
     """A run directory that several machines reach, in this process's environment."""
-    for name, value in bucket.environment.items():
-        monkeypatch.setenv(name, value)
+    reach(bucket.environment, monkeypatch)
     return f"{bucket.url}/{request.node.name.partition('[')[0]}"
 
 

@@ -15,6 +15,7 @@ from curate.remote_files import RemoteFiles, open_files
 from curate.retries import Retrying, RetryPolicy, counting_retries
 from curate.sources.stores import open_seekable, open_store, open_window
 from curate.store import RunStore
+from tests.stores import reach
 
 QUICK = RetryPolicy(attempts=20, first_seconds=0.001, most_seconds=0.01)
 
@@ -28,8 +29,7 @@ def faulty():
 @pytest.fixture
 def bucket(faulty, monkeypatch):
     """A filesystem of the faulty store, and a folder in it."""
-    for name, value in faulty.environment.items():
-        monkeypatch.setenv(name, value)
+    reach(faulty.environment, monkeypatch)
     return open_files(f"{faulty.url}/files", Retrying(QUICK, random.Random(1)))
 
 
@@ -91,21 +91,19 @@ def test_what_lasts_is_not_tried_again(bucket):
 
 
 def test_a_server_that_is_gone_is_said_after_bounded_tries(monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    nobody = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing"}
+    reach({"AWS_ENDPOINT_URL": "http://127.0.0.1:9", **nobody}, monkeypatch)
     files, path = open_files("s3://gone/x", Retrying(RetryPolicy(attempts=3, first_seconds=0.01), random.Random(0)))
     with pytest.raises(OSError, match=r"gone/x: failed 3 times .*no connection"):
         files.cat_file(path)
 
 
 def test_without_credentials_a_person_is_told_so(faulty, monkeypatch, tmp_path):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", faulty.calm_environment["AWS_ENDPOINT_URL"])
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
+    nowhere = {name: str(tmp_path / "none") for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE")}
+    endpoint = faulty.calm_environment["AWS_ENDPOINT_URL"]
+    reach({"AWS_ENDPOINT_URL": endpoint, "AWS_EC2_METADATA_DISABLED": "true", **nowhere}, monkeypatch)
     with pytest.raises(CurateError, match=r"(?i)cannot be written: .*credentials"):
         RunStore(f"{faulty.url}/unsigned").write_bytes("a", b"")
 
@@ -168,8 +166,7 @@ def test_what_is_only_read_cannot_be_opened_for_writing():
 @pytest.mark.parametrize("kind", [RESET, TRUNCATED])
 def test_each_kind_of_broken_connection_is_counted_as_what_it_is(kind, monkeypatch):
     with faulty_store(2, 0.4, [kind]) as store:
-        for name, value in store.environment.items():
-            monkeypatch.setenv(name, value)
+        reach(store.environment, monkeypatch)
         files, path = open_files(f"{store.url}/x", Retrying(QUICK, random.Random(1)))
         with counting_retries() as retried:
             for _ in range(12):

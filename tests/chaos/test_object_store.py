@@ -28,6 +28,7 @@ from curate.errors import CurateError
 from curate.execution import LocalRunner, execute
 from curate.plan import make_plan
 from tests.conftest import SilentProgress
+from tests.stores import reach
 
 RATE = 0.05
 COUNTED_AS = {
@@ -124,8 +125,7 @@ def test_killed_and_resumed_through_faults_gives_the_same_bytes(remote, finished
 
 
 def test_a_shard_that_vanishes_while_running_is_said_and_the_others_are_done(remote, monkeypatch):
-    for name, value in remote.store.environment.items():
-        monkeypatch.setenv(name, value)
+    reach(remote.store.environment, monkeypatch)
     runner, config = LocalRunner(2), load_config(remote.pipeline, [])
     plan = make_plan(config, runner.index)
     remote.files().rm(f"{remote.store.url}/corpus/00002.tar")
