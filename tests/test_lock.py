@@ -225,6 +225,13 @@ def test_an_owner_of_another_day_is_told_with_the_date():
     assert ", since 2020-05-0" in about(owner)
 
 
+def test_a_second_run_ends_with_2_and_says_who_is_at_work(pipeline, curate):
+    with lock_run(RunStore(str(pipeline.output))):
+        code, _, told = curate("run", pipeline.file())
+    assert code == 2
+    assert f"another run is at work in this directory: pid {os.getpid()} of " in " ".join(told.split())
+
+
 def test_readers_need_no_lock(finished, curate):
     with lock_run(RunStore(str(finished.output))):
         code, told, _ = curate("inspect", finished.output)
