@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -9,7 +10,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from curate.bench.chaos.object_store import RESET, TRUNCATED, faulty_store
+from curate.bench.chaos.object_store import DELAY, INTERNAL_ERROR, RESET, SLOW_DOWN, TRUNCATED, faulty_store
 from curate.errors import CurateError
 from curate.remote_files import RemoteFiles, open_files
 from curate.retries import Retrying, RetryPolicy, counting_retries
@@ -17,6 +18,7 @@ from curate.sources.stores import open_seekable, open_store, open_window
 from curate.store import RunStore
 from tests.stores import reach
 
+COUNTED_AS = {INTERNAL_ERROR: "500 ", SLOW_DOWN: "503 ", RESET: "connection reset", TRUNCATED: "truncated body"}
 QUICK = RetryPolicy(attempts=20, first_seconds=0.001, most_seconds=0.01)
 
 
@@ -41,7 +43,7 @@ def test_files_of_this_machine_are_left_alone(tmp_path):
 
 def test_what_is_put_is_read_whole_and_in_ranges(bucket, faulty):
     files, folder = bucket
-    data = random.Random(3).randbytes(300_000)
+    data, before = random.Random(3).randbytes(300_000), faulty.injected
     with counting_retries() as retried:
         for number in range(8):
             path = f"{folder}/whole/{number}"
@@ -55,9 +57,12 @@ def test_what_is_put_is_read_whole_and_in_ranges(bucket, faulty):
             with files.open(path, "rb") as file:
                 file.seek(-10, os.SEEK_END)
                 assert file.read() == data[-10:]
-    counts = retried.counts[faulty.url]
-    for kind in ("500 InternalError", "503 SlowDown", "connection reset", "truncated body"):
-        assert counts[kind] > 0
+    counts = Counter()
+    for told, count in retried.counts[faulty.url].items():
+        counts[next(kind for kind, text in COUNTED_AS.items() if told.startswith(text))] += count
+    injected = {kind: count - before.get(kind, 0) for kind, count in faulty.injected.items() if kind != DELAY}
+    assert counts == injected
+    assert set(counts) == set(COUNTED_AS)
 
 
 def test_a_file_that_was_just_listed_as_absent_is_seen(bucket):
@@ -172,5 +177,4 @@ def test_each_kind_of_broken_connection_is_counted_as_what_it_is(kind, monkeypat
             for _ in range(12):
                 files.pipe_file(path, b"x" * 1_000)
                 assert files.cat_file(path) == b"x" * 1_000
-        told = {RESET: "connection reset", TRUNCATED: "truncated body"}[kind]
-        assert retried.counts == {store.url: {told: store.injected[kind]}}
+        assert retried.counts == {store.url: {COUNTED_AS[kind]: store.injected[kind]}}
