@@ -238,6 +238,7 @@ def _take(
     for each in _numbers(store):
         if each < number:
             store.delete(_name(each))
+    store.delete_temporary_files([OWNERS])
     return number, owner
 
 

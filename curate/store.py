@@ -14,6 +14,7 @@ Everything outside `_state` is the same bytes for the same inputs, config, seed 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -54,6 +55,7 @@ FAILED = "failed"
 """In the facts of a file of downloads: how many rows came to nothing."""
 TEMPORARY_PREFIX = ".tmp-"
 _BUFFER_BYTES = 1 << 20
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 def fingerprint(facts: Any) -> str:
@@ -126,8 +128,7 @@ class RunStore:
         target = f"{self._root}/{name}"
         try:
             if self._is_local:
-                with _whole(Path(target), data) as temporary:
-                    os.link(temporary, target)
+                _create_local(Path(target), data)
             else:
                 self._fs.pipe_file(target, data, mode="create")
         except FileExistsError:
@@ -268,6 +269,18 @@ class RunStore:
             return None
         facts = metadata.get(METADATA_KEY)
         return json.loads(facts) if facts else None
+
+
+def _create_local(target: Path, data: bytes) -> None:
+    with _whole(target, data) as temporary:
+        try:
+            os.link(temporary, target)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # Where a file has one name only, one that is killed right here leaves a part of it.
+            with target.open("xb") as file:
+                file.write(data)
 
 
 @contextmanager
