@@ -25,8 +25,9 @@ from curate.bench.chaos.object_store import (
 )
 from curate.config import load_config
 from curate.errors import CurateError
-from curate.execution import LocalRunner, execute
+from curate.execution import LocalRunner, RayRunner, execute
 from curate.plan import make_plan
+from curate.retries import counting_retries
 from tests.conftest import SilentProgress
 from tests.stores import reach
 
@@ -86,25 +87,45 @@ def remote(finished, shards, tmp_path):
         yield RemoteRun(store, path)
 
 
+def all_kinds_are_counted(total, injected):
+    """Whatever was injected was sent again and counted as what it was; nothing else was."""
+    assert sum(injected.values()) > 0
+    for kind, text in COUNTED_AS.items():
+        assert not injected.get(kind) or sum(count for name, count in total.items() if text in name), (
+            kind,
+            total,
+            injected,
+        )
+    assert sum(total.values()) <= sum(count for kind, count in injected.items() if kind != DELAY)
+
+
 def counted(folder):
     """What the JSON of a run says of requests sent again: by kind over all steps and the rest, and by step."""
     told = json.loads(folder.read_text())
     return Counter(next(iter(told["retries"].values()))), {step["name"]: step["retries"] for step in told["steps"]}
 
 
-@pytest.mark.parametrize("runner", ["local", "ray"])
-def test_a_run_through_faults_ends_with_the_same_bytes_and_counts_its_retries(remote, finished, tmp_path, runner):
-    told = remote.finish("--runner", runner, "--json", str(tmp_path / "run.json"))
+def test_a_run_through_faults_ends_with_the_same_bytes_and_counts_its_retries(remote, finished, tmp_path):
+    told = remote.finish("--json", str(tmp_path / "run.json"))
     assert remote.contents() == finished.contents()
     total, by_step = counted(tmp_path / "run.json")
-    injected = remote.store.injected
-    assert {kind for kind in injected if kind != DELAY} <= set(COUNTED_AS)
-    for kind, text in COUNTED_AS.items():
-        if injected.get(kind, 0):
-            assert sum(count for name, count in total.items() if text in name) > 0, (kind, total, injected)
-    assert sum(total.values()) <= sum(count for kind, count in injected.items() if kind != DELAY)
+    all_kinds_are_counted(total, remote.store.injected)
     assert any(by_step[name] for name in ("embed", "noise"))
     assert f"retried {sum(total.values())} requests to {remote.store.url} (" in " ".join(told.split())
+
+
+def test_workers_of_a_cluster_count_theirs(remote, finished, monkeypatch):
+    reach(remote.store.environment, monkeypatch)
+    runner, progress = RayRunner(workers=1), SilentProgress()
+    try:
+        with counting_retries() as retried:
+            execute(make_plan(load_config(remote.pipeline, []), runner.index), runner, progress)
+    finally:
+        runner.close()
+    assert remote.contents() == finished.contents()
+    all_kinds_are_counted(Counter(retried.counts[remote.store.url]), remote.store.injected)
+    by_workers = [report for report in progress.reports if report.retries]
+    assert by_workers
 
 
 def test_killed_and_resumed_through_faults_gives_the_same_bytes(remote, finished):
