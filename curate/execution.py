@@ -814,11 +814,13 @@ class _Body(_Worker):
     def __init__(self, shared: Any) -> None:
         super().__init__(shared)
         self._refusal: str | None = None
-        try:
-            self._work.prepare()
-        except CurateError as error:
-            # Told part by part: Ray would restart an actor whose start fails, again and again.
-            self._refusal = str(error)
+        with counting_retries() as retried:
+            try:
+                self._work.prepare()
+            except CurateError as error:
+                # Told part by part: Ray would restart an actor whose start fails, again and again.
+                self._refusal = str(error)
+        self._untold = retried.counts
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         task = self._tasks[batch.column("task")[0].as_py()]
@@ -826,6 +828,8 @@ class _Body(_Worker):
         started, statuses, digest = time.monotonic(), dict[str, int](), None
         with counting_retries() as retried:
             count_retries(json.loads(batch.column("retries")[0].as_py()))
+            count_retries(self._untold)
+            self._untold = {}
             if error is None:
                 try:
                     payload = _from_ipc(batch.column("payload")[0].as_buffer())

@@ -191,7 +191,7 @@ def about(owner: Owner) -> str:
 
 
 def _kernel_lock(store: RunStore, held: ExitStack) -> bool:
-    """Take the kernel's lock of a local directory; whether it could be asked. It is freed however this process ends."""
+    """Take the kernel's lock of a local directory; whether it could be asked. It ends with this process."""
     root = store.local_root
     if root is None:
         return False
@@ -238,6 +238,7 @@ def _take(
     for each in _numbers(store):
         if each < number:
             store.delete(_name(each))
+    store.delete_temporary_files([OWNERS])
     return number, owner
 
 

@@ -7,6 +7,7 @@ import random
 import socket
 import threading
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import fsspec
@@ -48,8 +49,30 @@ def _options(url: str) -> dict[str, Any]:
     if protocol not in _S3:
         return {}
     given: Mapping[str, Any] = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
+    config = {**given, **_S3_CONFIG, "http_session_cls": _once_session()}
     # Folders are listed because something may have changed.
-    return {"config_kwargs": {**given, **_S3_CONFIG}, "use_listings_cache": False}
+    return {"config_kwargs": config, "use_listings_cache": False}
+
+
+@cache
+def _once_session() -> type:
+    """A session of S3's client that sends a request once.
+
+    aiohttp sends it a second time when a connection breaks, and has no setting for that. Where it no longer does it
+    this way those requests are not counted, which changes nothing else.
+
+    Raises:
+        ImportError: the client is not installed.
+    """
+    from aiobotocore.httpsession import AIOHTTPSession
+
+    class OnceSession(AIOHTTPSession):  # type: ignore[misc]
+        async def _get_session(self, proxy_url: str | None) -> Any:
+            session = await super()._get_session(proxy_url)
+            session._retry_connection = False
+            return session
+
+    return OnceSession
 
 
 class RemoteFiles(AbstractFileSystem):  # type: ignore[misc]

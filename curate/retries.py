@@ -125,13 +125,13 @@ class RetryPolicy:
     Attributes:
         attempts: most tries, the first one too.
         first_seconds, most_seconds: a wait is drawn from the upper half of a limit that doubles from one to the other.
-        budget_seconds: no further try begins this long after the first.
+        budget_seconds: no further try begins this long after the first failure; a large file may take its time.
     """
 
     attempts: int = 10
     first_seconds: float = 0.1
     most_seconds: float = 10.0
-    budget_seconds: float = 90.0
+    budget_seconds: float = 120.0
 
     def wait_seconds(self, failures: int, jitter: random.Random) -> float:
         """How long to wait after so many failures."""
@@ -212,7 +212,7 @@ class Retrying:
         Raises:
             OSError: it fails for good, or did so too often.
         """
-        began, failures = self._clock(), 0
+        began, failures = 0.0, 0
         while True:
             try:
                 return request(failures > 0)
@@ -220,6 +220,7 @@ class Retrying:
                 kind = transient_kind(error)
                 if kind is None:
                     raise _as_os_error(what, error) from error
+                began = began if failures else self._clock()
                 failures += 1
                 wait = self._policy.wait_seconds(failures, self._jitter)
                 gone = self._clock() - began

@@ -15,6 +15,7 @@ Everything outside `_state` is the same bytes for the same inputs, config, seed 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -61,6 +62,7 @@ FAILED = "failed"
 """In the facts of a file of downloads: how many rows came to nothing."""
 TEMPORARY_PREFIX = ".tmp-"
 _BUFFER_BYTES = 1 << 20
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 def fingerprint(facts: Any) -> str:
@@ -151,8 +153,7 @@ class RunStore:
         target = f"{self._root}/{name}"
         try:
             if self._is_local:
-                with _whole(Path(target), data) as temporary:
-                    os.link(temporary, target)
+                _create_local(Path(target), data)
             else:
                 self._fs.pipe_file(target, data, mode="create")
         except FileExistsError:
@@ -322,6 +323,18 @@ class RunStore:
         schema = self.read_schema(name)
         facts = None if schema is None else (schema.metadata or {}).get(METADATA_KEY)
         return json.loads(facts) if facts else None
+
+
+def _create_local(target: Path, data: bytes) -> None:
+    with _whole(target, data) as temporary:
+        try:
+            os.link(temporary, target)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # Where a file has one name only, one that is killed right here leaves a part of it.
+            with target.open("xb") as file:
+                file.write(data)
 
 
 @contextmanager

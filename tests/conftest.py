@@ -24,6 +24,7 @@ class SilentProgress:
     def __init__(self):
         self.started = []
         self.parts = []
+        self.reports = []
         self.steps = []
         self.statuses = Counter()
 
@@ -32,6 +33,7 @@ class SilentProgress:
 
     def part_done(self, name, report):
         self.parts.append((name, report.number))
+        self.reports.append(report)
         self.statuses.update(report.statuses)
 
     def step_done(self, report):

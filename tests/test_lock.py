@@ -19,6 +19,7 @@ from curate.bench.chaos.object_store import faulty_store
 from curate.errors import CurateError, InputError
 from curate.lock import OWNERS, LockTiming, about, lock_run, owner_here
 from curate.store import RunStore
+from tests.stores import reach
 
 QUICK = "LockTiming(beat_seconds=0.2, stale_seconds=2.0, settle_seconds=0.5)"
 TIMING = LockTiming(beat_seconds=0.2, stale_seconds=2.0, settle_seconds=0.5)
@@ -33,8 +34,7 @@ def bucket():
 @pytest.fixture
 def shared(bucket, monkeypatch, request):
     """A run directory that several machines reach, in this process's environment."""
-    for name, value in bucket.environment.items():
-        monkeypatch.setenv(name, value)
+    reach(bucket.environment, monkeypatch)
     return f"{bucket.url}/{request.node.name.partition('[')[0]}"
 
 
@@ -223,6 +223,13 @@ def test_a_record_that_is_none_is_named(tmp_path):
 def test_an_owner_of_another_day_is_told_with_the_date():
     owner = replace(owner_here("a"), since="2020-05-04T10:02:00+00:00", seen="2020-05-04T10:02:00+00:00")
     assert ", since 2020-05-0" in about(owner)
+
+
+def test_a_second_run_ends_with_2_and_says_who_is_at_work(pipeline, curate):
+    with lock_run(RunStore(str(pipeline.output))):
+        code, _, told = curate("run", pipeline.file())
+    assert code == 2
+    assert f"another run is at work in this directory: pid {os.getpid()} of " in " ".join(told.split())
 
 
 def test_readers_need_no_lock(finished, curate):

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
@@ -222,3 +223,30 @@ def test_what_cannot_be_written_says_how_to_go_on(tmp_path):
     (tmp_path / "_state").write_text("no folder")
     with pytest.raises(CurateError, match=r"run\.json: cannot be written.*run the same command again"):
         store.write_json("_state/run.json", {})
+
+
+def test_of_many_that_create_a_file_one_does(tmp_path):
+    store = RunStore(str(tmp_path))
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda number: store.create_bytes("x/one", bytes([number])), range(8)))
+    assert sum(made) == 1
+    assert store.read_bytes("x/one") == bytes([made.index(True)])
+    assert list(store.list_stamps("x")) == ["one"]
+
+
+def test_a_guard_that_refuses_keeps_everything_as_it_is(store):
+    class Refusal:
+        def check(self):
+            raise CurateError("another writes here")
+
+    store.write_bytes("a", b"1")
+    store.guard = Refusal()
+    for write in (
+        lambda: store.write_bytes("a", b"2"),
+        lambda: store.create_bytes("b", b"2"),
+        lambda: store.delete("a"),
+    ):
+        with pytest.raises(CurateError, match="another writes here"):
+            write()
+    assert store.read_bytes("a") == b"1"
+    assert not store.exists("b")

@@ -261,8 +261,8 @@ def paper(
     from curate.bench.paper.splits import read_dataset
     from curate.bench.paper.tables import paper_tables
     from curate.bench.setup import bench_config
-    from curate.plan import make_plan
     from curate.lock import lock_run
+    from curate.plan import make_plan
     from curate.store import RunStore
 
     noising, wanted = chosen_noising(dataset, rates, protocol, noise_index)
@@ -292,8 +292,8 @@ def _planned(
 ) -> Iterator[tuple[Plan, Callable[[], Corpus]]]:
     """The plan that embeds the inputs, and what carries it out; Ctrl-C ends what is done with them."""
     from curate.bench.noise import load_corpus
-    from curate.plan import make_plan
     from curate.lock import lock_run
+    from curate.plan import make_plan
     from curate.store import RunStore
 
     kept = f"the embeddings are kept in {config.output}; what was not measured is measured anew the next time"
