@@ -168,6 +168,14 @@ class RunStore:
             return {}
         return {e["name"].rsplit("/", 1)[-1]: _stamp(e) for e in entries if e["type"] == "file"}
 
+    def list_folders(self, folder: str) -> list[str]:
+        """Names of the folders directly in a folder of the run, sorted; empty if there is no such folder."""
+        try:
+            entries = self._fs.ls(f"{self._root}/{folder}", detail=True, refresh=True)
+        except FileNotFoundError:
+            return []
+        return sorted(e["name"].rstrip("/").rsplit("/", 1)[-1] for e in entries if e["type"] == "directory")
+
     def stamp(self, name: str) -> str:
         """Size with mtime or etag of one file of the run."""
         return _stamp(self._fs.info(f"{self._root}/{name}"))

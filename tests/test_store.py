@@ -191,7 +191,11 @@ def test_the_tree_has_files_and_links_and_does_not_follow_them(tmp_path):
     (tmp_path / "other" / "secret").write_bytes(b"1")
     (tmp_path / "run" / "out").symlink_to(tmp_path / "other")
     (tmp_path / "run" / "in").symlink_to("a/b")
-    assert [(e.name, e.size, e.leads_out) for e in store.tree()] == [("a/b", 2, False), ("in", 0, False), ("out", 0, True)]
+    assert [(e.name, e.size, e.leads_out) for e in store.tree()] == [
+        ("a/b", 2, False),
+        ("in", 0, False),
+        ("out", 0, True),
+    ]
 
 
 def test_the_tree_of_a_remote_run():
