@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.digest import digest_of
+from curate.errors import InputError
 from curate.store import METADATA_KEY, RunStore, index_file, part_file
 from curate.verify import verify_run
 

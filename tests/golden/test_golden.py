@@ -52,7 +52,7 @@ def test_a_complete_run_of_version_1_is_read_by_every_command(curate, tmp_path):
     run = shutil.copytree(ALL_STEPS, tmp_path / "run")
     summary = summarize(RunStore(str(run)))
     assert summary.pairs == 120
-    assert summary.refine["rounds"]
+    assert summary.refine["ended"]
     assert curate("inspect", run, "--key", "000000003")[0] == 0
     assert curate("inspect", run, "--completions", "2")[0] == 0
     assert curate("report", run)[0] == 0
