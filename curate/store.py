@@ -6,7 +6,7 @@ Layout under the run's root:
     shard_errors.parquet                what in the input could not become a row
     STEP/part-00000012.parquet          the columns that one step made for one part
     artifacts/FIT/...                   what a fit left; artifact.json is written last
-    run.json                            format of the run directory, see `curate.run_format`
+    format.json                         format of the run directory, see `curate.run_format`
     annotations/part-00000012.parquet   the result
     _state/                             shortcuts and timings of this machine; deleting it loses no result
 

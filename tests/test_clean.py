@@ -83,7 +83,7 @@ def test_dropped_intermediates_are_no_finding_and_are_made_again(copy, curate):
     assert "16 files removed" in told
     assert "would make the dropped steps again" in told
     left = {name.partition("/")[0] for name in copy.contents()}
-    assert left == {"embed", "annotations", "artifacts", "manifest.parquet", "shard_errors.parquet", "run.json"}
+    assert left == {"embed", "annotations", "artifacts", "manifest.parquet", "shard_errors.parquet", "format.json"}
     code, told, _ = curate("verify", copy.output)
     assert code == 0
     assert "noise: was dropped" in told

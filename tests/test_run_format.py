@@ -24,7 +24,7 @@ def test_the_version_that_laid_it_out_stays(tmp_path):
 @pytest.mark.parametrize("left", [b"", b"{", b"[]", b"{}", b'{"run_format": "x"}', b"\xff"])
 def test_a_format_file_that_cannot_be_understood_is_named(tmp_path, left):
     (tmp_path / FORMAT_FILE).write_bytes(left)
-    with pytest.raises(CurateError, match=r"run\.json: cannot be understood"):
+    with pytest.raises(CurateError, match=r"format\.json: cannot be understood"):
         read_format(RunStore(str(tmp_path)))
 
 

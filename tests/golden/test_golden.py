@@ -75,5 +75,5 @@ def test_a_complete_run_of_version_1_is_gone_on_with_and_nothing_is_redone(tmp_p
     before = made.contents()
     assert worked_on(made.run()) == set()
     after = made.contents()
-    assert after.pop("run.json")
+    assert after.pop("format.json")
     assert after == before
