@@ -130,6 +130,14 @@ class _FileFacts:
     signed: bool
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What was seen of one part, by step."""
+
+    number: int
+    seen: dict[str, _FileFacts]
+
+
 @dataclass
 class _Check:
     """One look at one run directory."""
@@ -151,7 +159,9 @@ class _Check:
             return
         yield from self._names()
         with ThreadPoolExecutor(self.workers) as pool:
-            for found in pool.map(self._part, self._parts):
+            for look, found in pool.map(self._part, self._parts):
+                for step, seen in look.seen.items():
+                    self._seen[step][look.number] = seen
                 yield from found
         yield from self._configurations()
         yield from self._duplicates()
@@ -236,14 +246,13 @@ class _Check:
             if step not in lineage.folders and self.tree.parts_of(step):
                 yield Finding(step, "is of a step that the annotations do not rest on", f"{_CLEAN}; or run again")
 
-    def _part(self, number: int) -> list[Finding]:
+    def _part(self, number: int) -> tuple[_Seen, list[Finding]]:
         """One part in all steps."""
         assert self._parts is not None
         look = _PartLook(self, number, self._parts[number])
         found = list(look.findings())
-        for step, seen in look.seen.items():
-            self._seen[step][number] = seen
-        return found
+        # The look itself holds the part's columns.
+        return _Seen(number, look.seen), found
 
     def _configurations(self) -> Iterator[Finding]:
         """All parts of a step are made alike."""
