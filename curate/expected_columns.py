@@ -74,7 +74,9 @@ def column_problem(step: str, schema: pa.Schema, facts: Mapping[str, Any]) -> st
     wanted = _wanted(step, facts)
     found = {column.name: _told(column.type) for column in schema}
     strange = [f"{name} (unknown)" for name in found if name not in wanted]
-    wrong = [f"{name} ({found[name]} for {wanted[name]})" for name in found if found[name] != wanted.get(name, found[name])]
+    wrong = [
+        f"{name} ({found[name]} for {wanted[name]})" for name in found if found[name] != wanted.get(name, found[name])
+    ]
     missing = [f"{name} (missing)" for name in wanted if name not in found and is_current(facts)]
     if not (strange or wrong or missing):
         return None

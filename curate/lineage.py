@@ -62,7 +62,7 @@ class Lineage:
         """All fits that the steps need."""
         trainings = [f"{REFINE_FIT}-{number}" for number in range(1, self.rounds + 1)]
         settled = [f"{REFINE_FIT}-{number}" for number in range(self.rounds + 1, self.rounds_planned + 1)]
-        rounds = [*trainings, *(f"{name}-{NOISE_FIT}" for name in trainings), *settled[:1]]
+        rounds = [*trainings, *(f"{name}-{NOISE_FIT}" for name in trainings), *settled]
         of_steps = [step for step in self.steps if step in _OF_FIT and not (step == REFINE_FIT and self.trains_towers)]
         return [*of_steps, *rounds]
 

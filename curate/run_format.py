@@ -1,4 +1,4 @@
-"""Which version of curate can read a run directory: `run.json` at its root says how it is laid out.
+"""Which version of curate can read a run directory: `format.json` at its root says how it is laid out.
 
     {"run_format": 1, "schema_version": 1, "written_by": "0.1.0", "dropped": []}
 
@@ -17,7 +17,7 @@ from curate.store import RunStore
 
 RUN_FORMAT = 1
 """Raise it when earlier versions of curate could no longer read, or would spoil, what this one writes."""
-FORMAT_FILE = "run.json"
+FORMAT_FILE = "format.json"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What lies in a run directory, sorted by what it is: column files, fits, leftovers, links, and what is not curate's."""
+"""What lies in a run directory, sorted by what it is: column files, fits, leftovers, links, and what is strange."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from curate.store import MANIFEST_FILE, TEMPORARY_PREFIX, RunStore, TreeEntry
 
 REPORT_FILE = "report.html"
 _AT_ROOT = {MANIFEST_FILE, ERRORS_FILE, FORMAT_FILE, REPORT_FILE}
-_STEP = re.compile(r"downloads|embed|noise|duplicates|refine|refine-\d+-(embed|noise)|concepts|caption|python-.+|annotations")
+_STEP = re.compile(
+    r"downloads|embed|noise|duplicates|refine|refine-\d+-(embed|noise)|concepts|caption|python-.+|annotations"
+)
 _PART = re.compile(r"part-\d{8,}\.parquet")
 _STATE = re.compile(r"_state/(lock|[^/]+\.jsonl?|done/[^/]+\.json)")
 _RUNS_CODE = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".py", ".pyc", ".so"}
@@ -75,7 +77,9 @@ class RunTree:
     def fits(self) -> list[str]:
         """Names of the fits that say that they are complete."""
         names = (PurePosixPath(name).parts for name in self.files)
-        return [parts[1] for parts in names if len(parts) == 3 and (parts[0], parts[2]) == ("artifacts", ARTIFACT_FILE)]
+        return [
+            parts[1] for parts in names if len(parts) == 3 and (parts[0], parts[2]) == ("artifacts", ARTIFACT_FILE)
+        ]
 
     @cached_property
     def temporary(self) -> list[str]:
@@ -94,7 +98,9 @@ class RunTree:
         for name, files in strange.items():
             told = f" ({files:,} files)" if name not in self.files else ""
             yield Finding(
-                name, f"is not curate's{told}{_danger(name)}", "nothing is read from it: move it elsewhere or delete it"
+                name,
+                f"is not curate's{told}{_danger(name)}",
+                "nothing is read from it: move it elsewhere or delete it",
             )
 
     def _is_known(self, name: str) -> bool:

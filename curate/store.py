@@ -6,7 +6,7 @@ Layout under the run's root:
     shard_errors.parquet                what in the input could not become a row
     STEP/part-00000012.parquet          the columns that one step made for one part
     artifacts/FIT/...                   what a fit left; artifact.json is written last
-    run.json                            format of the run directory, see `curate.run_format`
+    format.json                         format of the run directory, see `curate.run_format`
     annotations/part-00000012.parquet   the result
     _state/                             shortcuts and timings of this machine; deleting it loses no result
 
@@ -212,6 +212,14 @@ class RunStore:
         except FileNotFoundError:
             return {}
         return {e["name"].rsplit("/", 1)[-1]: _stamp(e) for e in entries if e["type"] == "file"}
+
+    def list_folders(self, folder: str) -> list[str]:
+        """Names of the folders directly in a folder of the run, sorted; empty if there is no such folder."""
+        try:
+            entries = self._fs.ls(f"{self._root}/{folder}", detail=True, refresh=True)
+        except FileNotFoundError:
+            return []
+        return sorted(e["name"].rstrip("/").rsplit("/", 1)[-1] for e in entries if e["type"] == "directory")
 
     def stamp(self, name: str) -> str:
         """Size with mtime or etag of one file of the run."""

@@ -10,7 +10,7 @@ import io
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,10 +24,11 @@ from curate.columns import overlaid
 from curate.digest import FACTS_KEY, digests_of_parquet, promised_digest
 from curate.errors import CurateError, InputError
 from curate.expected_columns import column_problem, is_current
-from curate.lineage import PYTHON_PREFIX, Lineage, common_facts
+from curate.lineage import common_facts
 from curate.manifest import ERRORS_FILE, read_parts
-from curate.plan.step import CAPTION_FIT, CONCEPTS_FIT, DUPLICATES, EMBED, NOISE_FIT, REFINE_FIT
+from curate.plan.step import DUPLICATES, EMBED
 from curate.run_format import read_format
+from curate.run_lineage import RunLineage, lineage_of
 from curate.run_tree import Finding, RunTree, sorted_tree
 from curate.schema import ANNOTATION_SCHEMA, annotation_table, row_id
 from curate.sources.base import Part
@@ -40,7 +41,6 @@ WORKERS = 4
 """Parts that are looked at at once."""
 _IN_MEMORY = 64 << 20
 """A file up to this size is read once and held; a larger one is read a piece at a time."""
-_ORDER = (EMBED, NOISE_FIT, DUPLICATES, REFINE_FIT, CONCEPTS_FIT, CAPTION_FIT)
 _AGAIN = "delete the file and run the pipeline again: it redoes this part"
 _AGAIN_ALL = "run the pipeline again: it redoes what is not right"
 _CLEAN = "curate clean removes it"
@@ -112,7 +112,7 @@ def verify_run(store: RunStore, quick: bool = False, workers: int = WORKERS) -> 
     tree = sorted_tree(store)
     if MANIFEST_FILE not in tree.files and not tree.parts_of(ANNOTATIONS):
         raise InputError(f"{store.url}: is no run directory: it has neither a manifest nor annotations")
-    check = _Check(store, tree, quick, dropped, workers)
+    check = _Check(store, tree, quick, dropped, workers, lineage_of(store, tree))
     findings = sorted(set(check.findings()), key=lambda finding: finding.file)
     return Verified(
         store.url, quick, check.checked(), tuple(findings), tuple(check.notes()), time.monotonic() - started
@@ -130,6 +130,14 @@ class _FileFacts:
     signed: bool
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What was seen of one part, by step."""
+
+    number: int
+    seen: dict[str, _FileFacts]
+
+
 @dataclass
 class _Check:
     """One look at one run directory."""
@@ -139,8 +147,8 @@ class _Check:
     quick: bool
     dropped: tuple[str, ...]
     workers: int
+    made: RunLineage
     _seen: dict[str, dict[int, _FileFacts]] = field(default_factory=lambda: defaultdict(dict))
-    _unusual: list[str] = field(default_factory=list)
 
     def findings(self) -> Iterator[Finding]:
         yield from self.tree.findings()
@@ -151,7 +159,9 @@ class _Check:
             return
         yield from self._names()
         with ThreadPoolExecutor(self.workers) as pool:
-            for found in pool.map(self._part, self._parts):
+            for look, found in pool.map(self._part, self._parts):
+                for step, seen in look.seen.items():
+                    self._seen[step][look.number] = seen
                 yield from found
         yield from self._configurations()
         yield from self._duplicates()
@@ -165,7 +175,7 @@ class _Check:
                 sum(each.size for each in seen.values()),
                 sum(not each.signed for each in seen.values()),
             )
-            for step, seen in ((step, self._seen[step]) for step in self._lineage.folders if self._seen.get(step))
+            for step, seen in ((step, self._seen[step]) for step in self.made.lineage.folders if self._seen.get(step))
         ]
         others = [name for name in self.tree.files if name in (MANIFEST_FILE, ERRORS_FILE)]
         fits = [name for name in self.tree.files if name.startswith("artifacts/")]
@@ -185,7 +195,7 @@ class _Check:
             )
         for step in self._dropped_steps:
             yield f"{step}: was dropped by curate clean --intermediate; a further run would make it again"
-        if self._lineage.rounds < self._lineage.rounds_planned:
+        if self.made.lineage.rounds < self.made.lineage.rounds_planned:
             yield "refine: labels settled early, so its fingerprints cannot be made again"
 
     @cached_property
@@ -197,69 +207,8 @@ class _Check:
             return None
 
     @cached_property
-    def _lineage(self) -> Lineage:
-        """The steps as the annotations have them, else as there are folders."""
-        facts = self._annotated
-        steps = [step for step in _ORDER if step in (facts or {}).get("versions", {})]
-        own = [step for step in (facts or {}).get("versions", {}) if step.startswith(PYTHON_PREFIX)]
-        if facts is None:
-            steps = [step for step in _ORDER if self.tree.parts_of(step)]
-            own = [step for step in self.tree.folders if step.startswith(PYTHON_PREFIX)]
-        fits = {fit: str(said["fingerprint"]) for fit, said in self._fits.items()}
-        planned = 0
-        refined = (facts or {}).get("refine", {})
-        if facts is not None and "refine" in facts and "refine_fit" not in facts:
-            planned = int(refined["rounds"])
-        rounds = 0
-        while rounds < planned and self._was_trained(f"{REFINE_FIT}-{rounds + 1}"):
-            rounds += 1
-        return Lineage(
-            steps=(*steps, *self._in_order(own)),
-            rounds=rounds,
-            rounds_planned=planned,
-            downloads=bool(self.tree.parts_of(DOWNLOAD)),
-            fits=fits,
-        )
-
-    @cached_property
-    def _annotated(self) -> dict[str, Any] | None:
-        """What most annotation files say of how they were made; None: there are none that say anything."""
-        found: Counter[str] = Counter()
-        # A handful tells: every other file is compared with it later.
-        for name in self.tree.parts_of(ANNOTATIONS)[:9]:
-            facts = self.store.read_facts(f"{ANNOTATIONS}/{name}")
-            if facts is not None:
-                found[json.dumps(common_facts(ANNOTATIONS, facts), sort_keys=True)] += 1
-        if not found:
-            return None
-        facts = json.loads(found.most_common(1)[0][0])
-        return facts if isinstance(facts.get("versions"), dict) else None
-
-    def _in_order(self, own: Sequence[str]) -> list[str]:
-        """Stages of the user's own in the order of their columns in the annotations."""
-        facts = self._annotated or {}
-        columns: list[str] = []
-        for name in self.tree.parts_of(ANNOTATIONS):
-            schema = self.store.read_schema(f"{ANNOTATIONS}/{name}")
-            if schema is not None:
-                columns = schema.names
-                break
-        place = {name: number for number, name in enumerate(columns)}
-        return sorted(own, key=lambda step: min(place.get(name, 0) for name in facts.get(step, {}).get("provides", "?")))
-
-    @cached_property
-    def _fits(self) -> dict[str, dict[str, Any]]:
-        """What every complete fit says."""
-        said = {fit: _read_said(self.store, fit) for fit in self.tree.fits}
-        return {fit: each for fit, each in said.items() if isinstance(each, dict) and "fingerprint" in each}
-
-    def _was_trained(self, training: str) -> bool:
-        said = self._fits.get(training)
-        return said is not None and not said.get("diagnostics", {}).get("settled", True)
-
-    @cached_property
     def _index(self) -> dict[str, dict[str, DoneFile]]:
-        return {step: read_index(self.store, step) for step in self._lineage.folders}
+        return {step: read_index(self.store, step) for step in self.made.lineage.folders}
 
     @cached_property
     def _dropped_steps(self) -> list[str]:
@@ -283,7 +232,7 @@ class _Check:
     def _names(self) -> Iterator[Finding]:
         """Files that are missing, and files that nobody asked for."""
         assert self._parts is not None
-        lineage = self._lineage
+        lineage = self.made.lineage
         wanted = {part_file("", number)[1:] for number in self._parts}
         for step in lineage.folders:
             if step in self._dropped_steps or step in self.tree.linked:
@@ -297,14 +246,13 @@ class _Check:
             if step not in lineage.folders and self.tree.parts_of(step):
                 yield Finding(step, "is of a step that the annotations do not rest on", f"{_CLEAN}; or run again")
 
-    def _part(self, number: int) -> list[Finding]:
+    def _part(self, number: int) -> tuple[_Seen, list[Finding]]:
         """One part in all steps."""
         assert self._parts is not None
         look = _PartLook(self, number, self._parts[number])
         found = list(look.findings())
-        for step, seen in look.seen.items():
-            self._seen[step][number] = seen
-        return found
+        # The look itself holds the part's columns.
+        return _Seen(number, look.seen), found
 
     def _configurations(self) -> Iterator[Finding]:
         """All parts of a step are made alike."""
@@ -325,25 +273,25 @@ class _Check:
         first = next(iter(marked))
         facts = self.store.read_facts(part_file(DUPLICATES, first)) or {}
         origin = [embedded[number].fingerprint for number in self._parts]
-        wanted = self._lineage.fingerprint_of_duplicates(facts, origin)
+        wanted = self.made.lineage.fingerprint_of_duplicates(facts, origin)
         for number, each in marked.items():
             if wanted is not None and each.fingerprint != wanted:
                 yield Finding(part_file(DUPLICATES, number), _WRONG_FINGERPRINT, _AGAIN_ALL)
 
     def _artifacts(self) -> Iterator[Finding]:
-        lineage = self._lineage
+        lineage = self.made.lineage
         for fit in lineage.artifacts:
             if fit not in self.tree.fits:
                 yield Finding(f"{artifact_folder(fit)}/{ARTIFACT_FILE}", "is missing", _FIT_AGAIN)
         for fit in self.tree.fits:
-            if fit not in lineage.artifacts and self._annotated is not None:
+            if fit not in lineage.artifacts and self.made.annotated is not None:
                 yield Finding(artifact_folder(fit), "is a fit that the annotations do not rest on", _CLEAN)
                 continue
             yield from self._artifact(fit)
 
     def _artifact(self, fit: str) -> Iterator[Finding]:
         folder = artifact_folder(fit)
-        said = self._fits.get(fit)
+        said = self.made.fits.get(fit)
         if said is None:
             yield Finding(f"{folder}/{ARTIFACT_FILE}", "cannot be read", _FIT_AGAIN)
             return
@@ -359,19 +307,14 @@ class _Check:
             elif not self.quick and name in digests and self.store.digest(file) != digests[name]:
                 yield Finding(file, "was changed: its digest is not the one it was written with", _FIT_AGAIN)
         for name in self.tree.files:
-            if name.startswith(f"{folder}/") and name.rpartition("/")[2] not in (ARTIFACT_FILE, *said.get("files", [])):
+            if name.startswith(f"{folder}/") and name.rpartition("/")[2] not in (
+                ARTIFACT_FILE,
+                *said.get("files", []),
+            ):
                 yield Finding(name, "is no file of this fit", _CLEAN)
 
     def index_of(self, step: str, name: str) -> DoneFile | None:
         return self._index.get(step, {}).get(name)
-
-    @property
-    def lineage(self) -> Lineage:
-        return self._lineage
-
-    @property
-    def fits(self) -> Mapping[str, dict[str, Any]]:
-        return self._fits
 
 
 _FIT_AGAIN = "delete the folder of the fit and run the pipeline again: it fits anew"
@@ -392,7 +335,7 @@ class _PartLook:
     _columns: dict[str, pa.Table] = field(default_factory=dict)
 
     def findings(self) -> Iterator[Finding]:
-        for step in self.check.lineage.folders:
+        for step in self.check.made.lineage.folders:
             name = part_file(step, self.number)
             if name not in self.check.tree.files or step in self.check.tree.linked:
                 continue
@@ -452,9 +395,13 @@ class _PartLook:
 
     def _descent(self, step: str, facts: dict[str, Any]) -> Iterator[str]:
         """Whether the fingerprint is what follows from the files before."""
-        lineage = self.check.lineage
+        lineage = self.check.made.lineage
         fit = lineage.fit_of(step, facts)
-        if fit is not None and fit[0] in self.check.fits and self.check.fits[fit[0]]["fingerprint"] != fit[1]:
+        if (
+            fit is not None
+            and fit[0] in self.check.made.fits
+            and self.check.made.fits[fit[0]]["fingerprint"] != fit[1]
+        ):
             yield f"was made with another fit than the one in {artifact_folder(fit[0])}"
         if step == DUPLICATES:
             return
@@ -475,12 +422,12 @@ class _PartLook:
                 yield problem
         if step != ANNOTATIONS:
             self._columns[step] = table
-        elif is_current(facts) and set(self.check.lineage.steps) <= self._columns.keys():
+        elif is_current(facts) and set(self.check.made.lineage.steps) <= self._columns.keys():
             yield from self._contradictions(table)
 
     def _contradictions(self, annotations: pa.Table) -> Iterator[str]:
         """Columns of the annotations that are not those of the steps."""
-        columns = overlaid(*(self._columns[step] for step in self.check.lineage.steps))
+        columns = overlaid(*(self._columns[step] for step in self.check.made.lineage.steps))
         if columns.num_rows != annotations.num_rows:
             return
         own = [field for field in annotations.schema if field.name not in ANNOTATION_SCHEMA.names]
@@ -536,13 +483,6 @@ def _signature_problem(store: RunStore, name: str) -> str | None:
     except (OSError, pa.ArrowException, ValueError) as error:
         return f"cannot be read: {_first_line(error)}"
     return None
-
-
-def _read_said(store: RunStore, fit: str) -> Any:
-    try:
-        return store.read_json(f"{artifact_folder(fit)}/{ARTIFACT_FILE}")
-    except ValueError:
-        return None
 
 
 def _first_line(error: Exception) -> str:

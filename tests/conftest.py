@@ -14,6 +14,8 @@ from curate.cli import main
 from curate.config import parse_config
 from curate.execution import LocalRunner, execute
 from curate.plan import make_plan
+from curate.store import RunStore
+from curate.verify import verify_run
 from tests.corpus import write_corpus
 from tests.tiny import tiny_coca, tiny_model
 
@@ -80,6 +82,10 @@ class Pipeline:
         copy = Pipeline(folder, folder / "copy", {})
         copy.raw = {**copy.raw, **self.raw, "output": str(folder / "copy")}
         return copy
+
+    def wrong(self) -> dict[str, str]:
+        """What `curate verify` finds wrong, by file."""
+        return {each.file: each.problem for each in verify_run(RunStore(str(self.output))).findings}
 
     def contents(self) -> dict[str, bytes]:
         """Every file of the run that has to be the same bytes wherever it is made."""

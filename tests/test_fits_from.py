@@ -78,6 +78,7 @@ def test_a_second_run_with_the_same_fits_does_nothing(finished, scoring):
     assert heard.parts == []
     assert [report.name for report in heard.steps if "fit" in report.name] == []
     assert scoring.contents() == contents
+    assert scoring.wrong() == {}
 
 
 def test_added_inputs_are_scored_alone_with_the_runs_own_fits(finished, tmp_path, never_fits):
@@ -94,6 +95,7 @@ def test_added_inputs_are_scored_alone_with_the_runs_own_fits(finished, tmp_path
     for folder in ("embed/", "noise/", "artifacts/"):
         assert {name: after[name] for name in below(before, folder)} == below(before, folder)
     assert len(pd.read_parquet(grown.output / "annotations")) == 200
+    assert grown.wrong() == {}
 
 
 def test_other_fits_score_again(finished, scoring, tmp_path):

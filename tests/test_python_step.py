@@ -106,6 +106,7 @@ def test_columns_of_the_users_own_are_in_the_annotations_and_nothing_else_is_don
     facts = json.loads(schema.metadata[METADATA_KEY])
     assert facts["python-Lengths"]["stage"] == "lengths_in_run:Lengths"
     assert facts["versions"]["python-Lengths"] == 1
+    assert run.wrong() == {}
 
 
 def test_a_stage_runs_again_when_it_is_edited_or_its_options_change_and_not_otherwise(run, here):
@@ -146,6 +147,7 @@ def test_the_same_class_twice_has_two_steps(run, here):
     assert worked_on(with_python(run, *stages).run()) == {"python-Named", "python-Named-2", "annotations"}
     table = annotations(run)
     assert table["first"].equals(table["second"].rename("first"))
+    assert run.wrong() == {}
 
 
 def test_pictures_come_as_they_are_in_the_input_and_null_where_none_can_be_decoded(tiny_encoder, tmp_path, here):

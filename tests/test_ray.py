@@ -10,6 +10,7 @@ import torch
 from curate.errors import CurateError, InputError
 from curate.execution import DECODER_CPUS, RayRunner, share_out
 from curate.models.encoder import EncoderOptions, load_encoder, resolve_encoder
+from curate.store import RunStore, part_file, read_index
 from tests.conftest import Pipeline, worked_on
 from tests.test_python_step import BRIGHTNESS, LENGTHS
 from tests.test_run import noise_by_key, shuffled_corpus
@@ -34,6 +35,9 @@ def test_ray_gives_the_same_bytes_as_local(finished, ray_runner, tmp_path):
     assert heard.statuses == {"ok": 160}
     assert next(start.workers for start in heard.started if start.name == "embed") == 2
     assert other.contents() == finished.contents()
+    known = read_index(RunStore(str(other.output)), "noise")
+    assert known["part-00000003.parquet"].digest == RunStore(str(other.output)).digest(part_file("noise", 3))
+    assert other.wrong() == {}
 
 
 def test_ray_refines_to_the_same_bytes_as_local(finished, ray_runner, tmp_path):

@@ -60,6 +60,7 @@ def test_a_second_run_does_nothing(refined, tmp_path):
     copy = refined.copied_to(tmp_path)
     assert worked_on(copy.run()) == set()
     assert copy.contents() == refined.contents()
+    assert copy.wrong() == {}
 
 
 def test_a_lost_part_is_made_again_and_nothing_else(refined, tmp_path):
@@ -111,6 +112,7 @@ def test_captions_are_completed_where_the_refined_probability_says_so(refined, t
     doubtful = table.noise_prob >= trusted_below
     assert (doubtful != (table.noise_prob_unrefined >= trusted_below)).any()
     pd.testing.assert_series_equal(table.synthetic_caption.notna(), doubtful, check_names=False)
+    assert copy.wrong() == {}
 
 
 def test_pairs_in_other_parts_are_refined_alike(refined, tmp_path):

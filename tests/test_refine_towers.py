@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from curate.clean import needless_files, remove
 from curate.config import parse_config
 from curate.errors import InputError
 from curate.execution import LocalRunner
@@ -100,6 +101,7 @@ def test_a_second_run_does_nothing(refined, tmp_path):
     assert worked_on(heard) == set()
     assert {report.name for report in heard.steps if report.rows} == set()
     assert copy.contents() == refined.contents()
+    assert copy.wrong() == {}
 
 
 class Death(BaseException):
@@ -137,6 +139,13 @@ def test_a_round_is_left_out_where_labels_have_settled(refined, tmp_path):
     heard = copy.run("stages.refine.settled=1")
     assert worked_on(heard) == set()
     assert not any("refine-2-" in report.name for report in heard.steps)
+    stale = {"artifacts/refine-2-noise", "refine-2-embed", "refine-2-noise"}
+    assert set(copy.wrong()) == stale
+    store = RunStore(str(copy.output))
+    removed = {each.name.rpartition("/")[0] for each in needless_files(store)}
+    assert removed == stale
+    remove(store, needless_files(store), "1")
+    assert copy.wrong() == {}
 
 
 def test_other_options_of_refinement_embed_and_fit_noise_no_more(refined, tmp_path):

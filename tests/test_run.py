@@ -16,7 +16,8 @@ import pytest
 from curate.errors import CurateError, InputError
 from curate.execution import LocalRunner
 from curate.schema import ANNOTATION_SCHEMA, NOISE_SCHEMA
-from curate.store import METADATA_KEY
+from curate.store import METADATA_KEY, RunStore
+from curate.verify import verify_run
 from tests.conftest import Pipeline
 from tests.corpus import make_pairs, write_corpus, write_shard
 
@@ -102,6 +103,7 @@ def test_a_second_run_does_nothing(copied):
     heard = copied.run()
     assert heard.parts == []
     assert touched(copied, before) == set()
+    assert copied.wrong() == {}
 
 
 def test_losing_the_state_folder_loses_nothing(copied):
@@ -109,6 +111,7 @@ def test_losing_the_state_folder_loses_nothing(copied):
     shutil.rmtree(copied.output / "_state")
     assert copied.run().parts == []
     assert touched(copied, before) == set()
+    assert copied.wrong() == {}
 
 
 def test_leftovers_of_a_killed_run_are_removed(copied):
@@ -215,6 +218,7 @@ def test_a_trial_takes_the_first_pairs_and_leaves_the_real_run_alone(copied, lim
     copied.run(limit=limit)
     trial = pd.read_parquet(copied.output.parent / f"run-limit-{limit}" / "annotations")
     assert trial.key.tolist() == [f"{n:09d}" for n in range(rows)]
+    assert verify_run(RunStore(f"{copied.output}-limit-{limit}")).ok
     assert copied.contents() == contents
 
 

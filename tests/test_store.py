@@ -154,23 +154,19 @@ class CountingFiles(LocalFileSystem):
 
 
 def test_a_look_at_ten_thousand_parts_opens_no_column_file(tmp_path):
-    parts, steps = 10_000, ("embed", "noise")
-    data = signed_parquet(TABLE, {"fingerprint": "f"})
-    for step in steps:
-        (tmp_path / step).mkdir()
-        for number in range(parts):
-            (tmp_path / part_file(step, number)).write_bytes(data)
-    store = RunStore(str(tmp_path))
-    for step in steps:
-        first = DoneIndex(store)
-        for number in range(parts):
-            first.record(step, number, "f", digest_of(data))
-        first.save()
+    parts, data = range(10_000), signed_parquet(TABLE, {"fingerprint": "f"})
+    (tmp_path / "step").mkdir()
+    for number in parts:
+        (tmp_path / part_file("step", number)).write_bytes(data)
+    first = DoneIndex(RunStore(str(tmp_path)))
+    for number in parts:
+        first.record("step", number, "f", digest_of(data))
+    first.save()
     files = CountingFiles()
     index = DoneIndex(RunStore(str(tmp_path), files=files))
-    assert all(index.fingerprint(step, number) == "f" for step in steps for number in range(parts))
-    assert files.opened == [str(tmp_path / index_file(step)) for step in steps]
-    assert files.listed == [str(tmp_path / step) for step in steps]
+    assert all(index.fingerprint("step", number) == "f" for number in parts)
+    assert set(files.opened) == {str(tmp_path / index_file("step"))}
+    assert files.listed == [str(tmp_path / "step")]
 
 
 def test_a_flipped_bit_in_a_page_is_found_by_whoever_reads_it(tmp_path):
@@ -192,7 +188,11 @@ def test_the_tree_has_files_and_links_and_does_not_follow_them(tmp_path):
     (tmp_path / "other" / "secret").write_bytes(b"1")
     (tmp_path / "run" / "out").symlink_to(tmp_path / "other")
     (tmp_path / "run" / "in").symlink_to("a/b")
-    assert [(e.name, e.size, e.leads_out) for e in store.tree()] == [("a/b", 2, False), ("in", 0, False), ("out", 0, True)]
+    assert [(e.name, e.size, e.leads_out) for e in store.tree()] == [
+        ("a/b", 2, False),
+        ("in", 0, False),
+        ("out", 0, True),
+    ]
 
 
 def test_the_tree_of_a_remote_run():

@@ -122,6 +122,7 @@ def test_a_second_run_fetches_nothing(listed):
     assert listed.run().parts == []
     assert listed.asked() == 0
     assert listed.contents() == contents
+    assert listed.wrong() == {}
 
 
 def test_nothing_is_fetched_to_plan_and_the_step_is_shown(listed, curate):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from curate.digest import DIGEST_KEY, digest_of
-from curate.errors import CurateError, InputError
-from curate.schema import annotation_table
+from curate.digest import digest_of
+from curate.errors import InputError
 from curate.store import METADATA_KEY, RunStore, index_file, part_file
 from curate.verify import verify_run
 
@@ -141,8 +141,14 @@ CORRUPTIONS = {
     "a flipped bit": (EMBED, lambda run: flip_a_bit(run / EMBED)),
     "two parts swapped": (NOISE, lambda run: swap(run / NOISE, run / "noise/part-00000002.parquet")),
     "two files of embed swapped": (EMBED, lambda run: swap(run / EMBED, run / "embed/part-00000002.parquet")),
-    "annotations swapped": (ANNOTATIONS, lambda run: swap(run / ANNOTATIONS, run / "annotations/part-00000002.parquet")),
-    "a step in the place of another": (NOISE, lambda run: shutil.copy(run / "duplicates/part-00000001.parquet", run / NOISE)),
+    "annotations swapped": (
+        ANNOTATIONS,
+        lambda run: swap(run / ANNOTATIONS, run / "annotations/part-00000002.parquet"),
+    ),
+    "a step in the place of another": (
+        NOISE,
+        lambda run: shutil.copy(run / "duplicates/part-00000001.parquet", run / NOISE),
+    ),
     "edited value": (NOISE, lambda run: rewritten(run / NOISE, first_value_halved("noise_prob"))),
     "edited value, metadata dropped": (NOISE, lambda run: dropped_metadata(run / NOISE)),
     "rewritten by a program that keeps metadata": (NOISE, lambda run: without_digest(run / NOISE)),
@@ -177,7 +183,10 @@ CORRUPTIONS = {
     "a column too many": (NOISE, lambda run: signed_again(run / NOISE, lambda t: t.append_column("x", t["fold"]))),
     "another configuration": (NOISE, lambda run: facts_changed(run / NOISE)),
     "a fit is missing": ("artifacts/noise/artifact.json", lambda run: shutil.rmtree(run / "artifacts/noise")),
-    "a fit is unfinished": ("artifacts/noise/artifact.json", lambda run: (run / "artifacts/noise/artifact.json").unlink()),
+    "a fit is unfinished": (
+        "artifacts/noise/artifact.json",
+        lambda run: (run / "artifacts/noise/artifact.json").unlink(),
+    ),
     "a model is missing": (
         "artifacts/noise/noise.safetensors",
         lambda run: (run / "artifacts/noise/noise.safetensors").unlink(),
@@ -212,7 +221,10 @@ CORRUPTIONS = {
         lambda run: (run / "embed/.tmp-1-part-00000001.parquet").write_bytes(b"half"),
     ),
     "a link out of the run": (EMBED, lambda run: link_out(run / EMBED)),
-    "a pickle": ("artifacts/noise/model.pkl", lambda run: (run / "artifacts/noise/model.pkl").write_bytes(b"\x80\x04.")),
+    "a pickle": (
+        "artifacts/noise/model.pkl",
+        lambda run: (run / "artifacts/noise/model.pkl").write_bytes(b"\x80\x04."),
+    ),
     "a strange file": ("embed/notes.txt", lambda run: (run / "embed/notes.txt").write_text("mine")),
 }
 
@@ -225,7 +237,113 @@ def test_a_corruption_is_found_and_named(finished, tmp_path, name):
     assert file in findings(run)
 
 
-def test_a_finished_run_has_nothing_wrong(finished, completed, with_coca):
-    for made in (finished, completed, with_coca):
+def test_a_finished_run_has_nothing_wrong(finished, completed):
+    for made in (finished, completed):
         assert findings(made.output) == {}
         assert findings(made.output, quick=True) == {}
+
+
+def test_a_run_without_its_state_has_nothing_wrong(finished, tmp_path):
+    run = finished.copied_to(tmp_path).output
+    shutil.rmtree(run / "_state")
+    assert findings(run) == {}
+
+
+def test_a_run_on_an_object_store_is_checked_alike(finished):
+    store = RunStore(f"memory://{uuid.uuid4().hex}")
+    for name, data in finished.contents().items():
+        store.write_bytes(name, data)
+    assert verify_run(store).findings == ()
+    store.write_bytes("noise/part-00000001.parquet", store.read_bytes("noise/part-00000002.parquet"))
+    assert [finding.file for finding in verify_run(store).findings] == [NOISE]
+
+
+@pytest.mark.parametrize(
+    "name", ["truncated", "two parts swapped", "missing part", "a column dropped", "another configuration", "empty"]
+)
+def test_a_quick_look_finds_what_names_and_footers_show(finished, tmp_path, name):
+    file, corrupt = CORRUPTIONS[name]
+    run = finished.copied_to(tmp_path).output
+    corrupt(run)
+    assert file in findings(run, quick=True)
+
+
+def test_an_annotation_of_another_run_does_not_fit(finished, with_noise, tmp_path):
+    run = finished.copied_to(tmp_path).output
+    shutil.copy(with_noise.output / ANNOTATIONS, run / ANNOTATIONS)
+    assert "does not follow" in findings(run)[ANNOTATIONS]
+
+
+def test_annotations_that_are_all_of_another_run_do_not_fit(finished, with_noise, tmp_path):
+    run = finished.copied_to(tmp_path).output
+    shutil.rmtree(run / "annotations")
+    shutil.copytree(with_noise.output / "annotations", run / "annotations")
+    assert {f"annotations/part-{number:08d}.parquet" for number in range(8)} <= findings(run).keys()
+
+
+def test_a_link_within_the_run_is_none_of_its_business(finished, tmp_path):
+    run = finished.copied_to(tmp_path).output
+    (run / "report.html").symlink_to("manifest.parquet")
+    assert findings(run) == {}
+
+
+def test_a_step_behind_a_link_is_named_once(finished, tmp_path):
+    run = finished.copied_to(tmp_path).output
+    shutil.move(run / "noise", tmp_path / "elsewhere")
+    (run / "noise").symlink_to(tmp_path / "elsewhere")
+    found = findings(run)
+    assert "link out of the run directory" in found["noise"]
+    assert not any(name.startswith("noise/") for name in found)
+
+
+def test_a_strange_folder_is_named_once(finished, tmp_path):
+    run = finished.copied_to(tmp_path).output
+    shutil.copytree(run / "noise", run / "kept")
+    assert findings(run) == {"kept": "is not curate's (8 files)"}
+
+
+def test_what_is_no_run_is_your_input(tmp_path):
+    with pytest.raises(InputError, match="is no run directory"):
+        verify_run(RunStore(str(tmp_path)))
+
+
+def test_the_command_says_what_was_checked_and_what_is_wrong(finished, tmp_path, curate):
+    run = finished.copied_to(tmp_path).output
+    code, told, _ = curate("verify", run, "--json", tmp_path / "found.json")
+    assert code == 0
+    assert "nothing is wrong" in told
+    answer = json.loads((tmp_path / "found.json").read_text())
+    assert answer["ok"]
+    assert {each["name"]: each["rows"] for each in answer["checked"]}["noise"] == 160
+    (run / NOISE).unlink()
+    code, told, _ = curate("verify", run, "--json", tmp_path / "found.json")
+    assert code == 1
+    assert f"wrong    {NOISE}: is missing" in told
+    answer = json.loads((tmp_path / "found.json").read_text())
+    assert [finding["file"] for finding in answer["findings"]] == [NOISE]
+    code, _, told = curate("verify", tmp_path / "nothing")
+    assert code == 2
+    assert "is no run directory" in told
+
+
+def test_what_verify_finds_the_next_run_puts_right(finished, tmp_path):
+    copy = finished.copied_to(tmp_path)
+    swap(copy.output / NOISE, copy.output / "noise/part-00000002.parquet")
+    (copy.output / ANNOTATIONS).unlink()
+    copy.run()
+    assert copy.contents() == finished.contents()
+    assert copy.wrong() == {}
+
+
+def test_a_run_of_an_earlier_version_has_nothing_wrong_and_that_is_said():
+    found = verify_run(RunStore(str(GOLDEN)))
+    assert found.findings == ()
+    assert "28 files were written by an earlier version" in found.notes[0]
+
+
+@pytest.mark.parametrize("step", ["noise", "concepts", "caption", "annotations"])
+def test_files_of_an_earlier_version_are_checked_by_what_they_contradict(tmp_path, step):
+    shutil.copytree(GOLDEN, tmp_path / "run")
+    file = f"{step}/part-00000001.parquet"
+    swap(tmp_path / "run" / file, tmp_path / "run" / step / "part-00000003.parquet")
+    assert file in findings(tmp_path / "run")

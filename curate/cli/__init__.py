@@ -8,7 +8,21 @@ import warnings
 
 import typer
 
-from curate.cli import bench, bench_hostile, chaos, data, doctor, export, inspect, pipeline, report, run, speed, verify
+from curate.cli import (
+    bench,
+    bench_hostile,
+    chaos,
+    clean,
+    data,
+    doctor,
+    export,
+    inspect,
+    pipeline,
+    report,
+    run,
+    speed,
+    verify,
+)
 from curate.cli.shared import err, harmless
 from curate.errors import CurateError, InputError
 
@@ -26,6 +40,7 @@ app.command()(inspect.inspect)
 app.command()(report.report)
 app.command()(export.export)
 app.command()(verify.verify)
+app.command()(clean.clean)
 app.command()(doctor.doctor)
 data_app = typer.Typer(no_args_is_help=True, help="Make corpora to try curate on and to measure it with.")
 app.add_typer(data_app, name="data")

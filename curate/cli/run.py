@@ -118,10 +118,10 @@ def run(
     from curate.monitor import EveryFew, Monitor
     from curate.next_steps import next_steps
     from curate.plan import make_plan, output_url
+    from curate.remembered_summary import remembered_summary
     from curate.retries import counting_retries
     from curate.state import RUN_FILE_SECONDS, RunFile, estimate_seconds, remember_config, save_timings
     from curate.store import RunStore
-    from curate.summary import summarize
 
     console, monitor = Console(highlight=False, quiet=quiet or json_logs), Monitor()
     with ExitStack() as held, _last_word(monitor, json_logs) as stop:
@@ -143,7 +143,7 @@ def run(
                 monitor.expect(estimate_seconds(plan))
                 reports = execute(plan, chosen, monitor)
             save_timings(RunStore(config.output), reports)
-        summary = summarize(store)
+        summary = remembered_summary(store)
         seconds = monitor.figures.seconds
         whole = None if limit is None else _whole_run(pipeline, runner, workers, fits_from, overrides or [])
         following = next_steps(summary, store.url, whole)

@@ -176,8 +176,10 @@ def make_empty_folder(option: str, folder: Path) -> None:
 def pipeline_of(store: RunStore, file: Path | None) -> PipelineConfig:
     """The pipeline in a file, or else the one that the run remembers."""
     from curate.config import load_config
+    from curate.run_format import check_format
     from curate.state import remembered_config
 
+    check_format(store)
     config = remembered_config(store) if file is None else load_config(file)
     if config is None:
         raise InputError(f"{store.url}: does not say where its input is; name the pipeline file with --pipeline")

@@ -1,4 +1,4 @@
-"""`curate verify` and `curate clean`."""
+"""`curate verify`."""
 
 from __future__ import annotations
 

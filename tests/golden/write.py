@@ -23,7 +23,15 @@ STAGES: list[Any] = [
     {"noise": {"signals": ["clip_similarity"], "folds": 2, "rounds": 1, "itc_epochs": 1}},
     {"refine": {"rounds": 1, "epochs": 1, "trusted_below": 0.9997}},
     {"concepts": {"min_documents": 2, "trusted_below": 0.9997}},
-    {"caption": {"decoder": "nearest", "when": "noise_rank > 0.3", "trusted_below": 0.9997, "margin": 0, "accept_quantile": 0}},
+    {
+        "caption": {
+            "decoder": "nearest",
+            "when": "noise_rank > 0.3",
+            "trusted_below": 0.9997,
+            "margin": 0,
+            "accept_quantile": 0,
+        }
+    },
 ]
 
 
