@@ -20,7 +20,7 @@ _STEP = re.compile(
     r"downloads|embed|noise|duplicates|refine|refine-\d+-(embed|noise)|concepts|caption|python-.+|annotations"
 )
 _PART = re.compile(r"part-\d{8,}\.parquet")
-_STATE = re.compile(r"_state/(lock|[^/]+\.jsonl?|done/[^/]+\.json)")
+_STATE = re.compile(r"_state/(lock|[^/]+\.jsonl?|(owners|done)/[^/]+\.json)")
 _RUNS_CODE = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".py", ".pyc", ".so"}
 
 

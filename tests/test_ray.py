@@ -12,6 +12,7 @@ from curate.execution import DECODER_CPUS, RayRunner, share_out
 from curate.models.encoder import EncoderOptions, load_encoder, resolve_encoder
 from curate.store import RunStore, part_file, read_index
 from tests.conftest import Pipeline, worked_on
+from tests.test_limits import BEYOND, HIT, SOUND, limited, write_tar
 from tests.test_python_step import BRIGHTNESS, LENGTHS
 from tests.test_run import noise_by_key, shuffled_corpus
 from tests.test_training import training_of, weights
@@ -184,3 +185,13 @@ def test_ray_downloads_to_the_same_bytes_as_local(tiny_encoder, ray_runner, tmp_
         remote.run(runner=ray_runner)
     assert remote.contents() == local.contents()
     assert set(remote.annotations().status) == {"ok"}
+
+
+def test_ray_marks_what_hits_a_limit_like_the_local_runner(tiny_encoder, ray_runner, tmp_path):
+    hit = {key: (image, caption) for key, (image, caption, _) in HIT.items()}
+    shards = write_tar(tmp_path / "shards", {**SOUND, **hit, **BEYOND})
+    local, remote = (limited(shards, tmp_path / name, tiny_encoder) for name in ("local", "ray"))
+    local.run()
+    heard = remote.run(runner=ray_runner)
+    assert heard.statuses["decode_timeout"] == 1
+    assert remote.contents() == local.contents()

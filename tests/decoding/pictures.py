@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import time
 from pathlib import Path
@@ -48,13 +47,14 @@ def children_of(parent: int) -> set[int]:
     return found
 
 
-def cpu_seconds(process: int) -> float:
-    """What a process has used; 0 if it is gone."""
+def shared_bytes(process: int) -> int:
+    """Size of the memory that a decoder process shares with its run; 0 if it is gone."""
     try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        maps = Path(f"/proc/{process}/maps").read_text().splitlines()
     except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return 0
+    ranges = [line.split()[0].split("-") for line in maps if "curate-decode" in line]
+    return sum(int(end, 16) - int(start, 16) for start, end in ranges)
 
 
 def gone(process: int, within: float = 30.0) -> bool:

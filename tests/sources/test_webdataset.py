@@ -706,7 +706,9 @@ def test_the_limit_of_bytes_itself_is_allowed(tmp_path, size, status):
     assert ("input.max_image_bytes = 10" in (table.column("error")[0].as_py() or "")) == (status != "ok")
 
 
-@pytest.mark.parametrize(("caption", "status"), [("ä" * 5, "ok"), ("ä" * 6, "caption_too_long"), (" " * 6, "empty_caption")])
+@pytest.mark.parametrize(
+    ("caption", "status"), [("ä" * 5, "ok"), ("ä" * 6, "caption_too_long"), (" " * 6, "empty_caption")]
+)
 def test_a_caption_of_too_many_characters_is_kept_whole_and_marked(tmp_path, caption, status):
     path = write(tmp_path / "x.tar", tar_bytes([*pair("a", caption=caption.encode()), *pair("b", caption=b"dog")]))
     table, _ = read_one(path, limits=SourceLimits(caption_characters=5))
