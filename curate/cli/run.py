@@ -246,7 +246,7 @@ def plan(
     overrides: Overrides = None,
     calibrate: Annotated[
         bool,
-        typer.Option("--calibrate", help="Measure each step on a few hundred pairs, and say what all of it costs."),
+        typer.Option("--calibrate", help="Measure each step on a few hundred pairs, and say what all costs."),
     ] = False,
     pairs: Annotated[
         float | None, typer.Option(min=1, help="With --calibrate: what so many pairs would cost, such as 12.8e9.")
