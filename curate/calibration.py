@@ -129,10 +129,7 @@ class Calibration:
         Raises:
             InputError: GPUs are named and the towers were measured on a CPU.
         """
-        if gpus is not None and self.device != "cuda":
-            raise InputError(
-                "--gpus: the towers ran on the CPU here, which says nothing of a GPU; calibrate on a machine with one"
-            )
+        check_gpus(self.device, gpus)
         return [self._step(cost, self.pairs if pairs is None else pairs, cores, gpus or 1) for cost in self.costs]
 
     def _step(self, cost: StepCost, pairs: int, cores: int | None, gpus: int) -> StepBill:
@@ -150,6 +147,18 @@ def _wall_seconds(cost: StepCost, rows: int, cores: int, gpus: int | None) -> fl
     if gpus is None:
         return (cost.head_seconds + cost.body_seconds) * rows / cores
     return max(cost.head_seconds * rows / cores, cost.body_seconds * rows / gpus)
+
+
+def check_gpus(device: str, gpus: int | None) -> None:
+    """Whether GPUs that a bill is asked for can be predicted from the device where the towers run.
+
+    Raises:
+        InputError: it is a CPU.
+    """
+    if gpus is not None and device != "cuda":
+        raise InputError(
+            "--gpus: the towers run on the CPU here, which says nothing of a GPU; calibrate on a machine with one"
+        )
 
 
 def calibrate(config: PipelineConfig, plan: Plan, runner: Runner) -> Calibration:

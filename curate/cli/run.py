@@ -273,7 +273,7 @@ def plan(
         with out.status("reading the input"):
             made = make_plan(config, chosen.index, limit, fits_from, retry_failed)
         resources = _resources(chosen, made)
-        measured = _calibrated(config, made, chosen) if calibrate else None
+        measured = _calibrated(config, made, chosen, gpus) if calibrate else None
     rows = _plan_rows(made, estimate_seconds(made))
     table = Table("step", "parts", "done", "to do", "pairs to do", "estimate", title=f"{made.manifest.rows:,} pairs")
     for row in rows:
@@ -299,8 +299,10 @@ def plan(
         write_json(json_file, facts)
 
 
-def _calibrated(config: PipelineConfig, plan: Plan, runner: Runner) -> Calibration:
-    from curate.calibration import calibrate
+def _calibrated(config: PipelineConfig, plan: Plan, runner: Runner, gpus: int | None) -> Calibration:
+    from curate.calibration import calibrate, check_gpus
+
+    check_gpus(plan.spec.device, gpus)
 
     with out.status("measuring each step on a few pairs"), interruptible("nothing of the measurement is kept"):
         return calibrate(config, plan, runner)
