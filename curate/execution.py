@@ -467,8 +467,8 @@ class RayRunner:
 
     CPU work (`head`) and models (`body`) run in actors of their own, which Ray does not fuse, and overlap. Parts
     travel between them as Arrow IPC bytes with pixels at the towers' own size, one part a block. Column files are
-    written by the workers. Where models run on CPUs each core has one actor of either kind, so that whichever has work has the
-    core: how long decoding takes beside a model depends on the pictures.
+    written by the workers. Where models run on CPUs each core has one actor of either kind, so that whichever has
+    work has the core: how long decoding takes beside a model depends on the pictures.
     """
 
     def __init__(self, workers: int | None = None, address: str | None = None) -> None:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from curate.calibration import Calibration, StepCost, calibrate, draw_pairs, growth, mixed_embeddings
+from curate.calibration import Calibration, StepCost, calibrate, draw_pairs, fit_sizes, growth, mixed_embeddings
 from curate.errors import InputError
 from curate.execution import LocalRunner
 from curate.plan import make_plan
@@ -64,6 +64,13 @@ def test_growth_goes_through_what_was_measured_and_on(time_of):
 def test_time_that_shrinks_with_the_pairs_is_no_credit():
     fixed, factor, _ = growth([1000, 3000], [5.0, 4.0])
     assert (fixed, factor) == (4.0, 0.0)
+
+
+def test_a_corpus_too_small_for_two_sizes_is_timed_at_one():
+    assert fit_sizes(10_000_000) == [1000, 3000]
+    assert fit_sizes(1200) == [400, 1200]
+    assert fit_sizes(160) == [160]
+    assert growth([160], [3.2]) == (0.0, pytest.approx(0.02), 1.0)
 
 
 def test_pairs_come_from_all_shards(finished):
