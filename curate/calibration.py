@@ -47,6 +47,8 @@ EMBEDDED_ROWS = 384
 """Pairs that are decoded and embedded after the models are loaded and warm; a quarter as many load and warm them."""
 FIT_SIZES = (1000, 3000)
 """Pairs that fits and the steps behind them are timed on."""
+LEAST_FIT_ROWS = 300
+"""Fits refuse to learn from fewer usable pairs than 100."""
 FIT_PART_ROWS = 250
 """Pairs in a part of these."""
 _PIECE_ROWS = 16
@@ -129,10 +131,7 @@ class Calibration:
         Raises:
             InputError: GPUs are named and the towers were measured on a CPU.
         """
-        if gpus is not None and self.device != "cuda":
-            raise InputError(
-                "--gpus: the towers ran on the CPU here, which says nothing of a GPU; calibrate on a machine with one"
-            )
+        check_gpus(self.device, gpus)
         return [self._step(cost, self.pairs if pairs is None else pairs, cores, gpus or 1) for cost in self.costs]
 
     def _step(self, cost: StepCost, pairs: int, cores: int | None, gpus: int) -> StepBill:
@@ -150,6 +149,18 @@ def _wall_seconds(cost: StepCost, rows: int, cores: int, gpus: int | None) -> fl
     if gpus is None:
         return (cost.head_seconds + cost.body_seconds) * rows / cores
     return max(cost.head_seconds * rows / cores, cost.body_seconds * rows / gpus)
+
+
+def check_gpus(device: str, gpus: int | None) -> None:
+    """Whether GPUs that a bill is asked for can be predicted from the device where the towers run.
+
+    Raises:
+        InputError: it is a CPU.
+    """
+    if gpus is not None and device != "cuda":
+        raise InputError(
+            "--gpus: the towers run on the CPU here, which says nothing of a GPU; calibrate on a machine with one"
+        )
 
 
 def calibrate(config: PipelineConfig, plan: Plan, runner: Runner) -> Calibration:
@@ -331,9 +342,7 @@ def _later_costs(plan: Plan, runner: Runner, workers: int, pairs: pa.Table) -> l
         plan.store.read_table(part_file(EMBED, number)) for number in sorted(plan.manifest.parts)
     )
     timed: list[dict[str, StepReport]] = []
-    sizes = [min(size, pairs.num_rows) for size in FIT_SIZES]
-    if sizes[0] == sizes[1]:
-        sizes[0] = max(1, sizes[1] // 3)
+    sizes = fit_sizes(pairs.num_rows)
     for size in sizes:
         store = RunStore(f"{plan.store.url}/{size}")
         at_size = _with_embeddings(dataclasses.replace(plan, store=store), pairs.slice(0, size), embedded)
@@ -341,7 +350,7 @@ def _later_costs(plan: Plan, runner: Runner, workers: int, pairs: pa.Table) -> l
         execute(at_size, runner, heard)
         timed.append(heard.reports)
     bounds = {step.name: step.fit_rows for step in at_size.steps if isinstance(step, FitStep)}
-    small, large = timed
+    small, large = timed[0], timed[-1]
     costs = []
     for name, report in large.items():
         if name == EMBED:
@@ -355,6 +364,13 @@ def _later_costs(plan: Plan, runner: Runner, workers: int, pairs: pa.Table) -> l
         else:
             costs.append(_fit_cost(name, sizes, (small[name], report), None, store.folder_bytes(name)))
     return costs
+
+
+def fit_sizes(pairs: int) -> list[int]:
+    """The numbers of pairs that fits are timed on: two, or one where there are too few pairs for a fit of a third."""
+    large = min(FIT_SIZES[-1], pairs)
+    small = min(FIT_SIZES[0], large // 3)
+    return [small, large] if small >= LEAST_FIT_ROWS else [large]
 
 
 def _row_cost(report: StepReport, workers: int, parts: int, size_on_disk: int) -> StepCost:
@@ -388,9 +404,10 @@ def _fit_cost(
 def growth(sizes: Sequence[int], seconds: Sequence[float]) -> tuple[float, float, float]:
     """How time grows, from two measurements: (fixed, factor, exponent) of fixed + factor * pairs ** exponent.
 
-    A straight line where time grows more slowly than the pairs, else a power of at most 2.
+    A straight line where time grows more slowly than the pairs, else a power of at most 2. Of one measurement all
+    of the time is taken to grow with the pairs.
     """
-    (small, large), (before, after) = sizes, seconds
+    small, large, before, after = sizes[0], sizes[-1], seconds[0], seconds[-1]
     exponent = min(2.0, math.log(after / before) / math.log(large / small)) if before < after and small < large else 0
     if exponent >= 1:
         return 0.0, after / large**exponent, exponent

@@ -73,15 +73,16 @@ log = logging.getLogger(__name__)
 
 REACH_SECONDS = 5.0
 """How long a cluster has to accept a connection."""
-MODEL_CPUS, DECODER_CPUS = 0.95, 0.05
-"""What a CPU model worker and a decode worker beside it ask Ray for: one of each for every core, which takes turns.
-
-A core that only decodes would idle most of its time where pictures are small, and hold all others up where they are
-large. How much of a core is spent on what is left to the operating system; full buffers stop the readers.
-"""
 TRAIN_RETRIES = 3
 """How often workers of a training may die."""
+WORKER_RETRIES = 3
+"""How often a worker of a step may die, and how often a part is tried again for it."""
+PARTS_IN_FLIGHT = 2
+"""Parts that a Ray worker has at once: one that it works on and one that waits, so that pixels do not pile up."""
 _TRAIN_ERROR = "_state/training-error.json"
+_CPU_SHARE = 0.5
+"""What a model worker on a CPU and a decode worker ask Ray for: one of each for every core, which take turns. A core that
+only decodes would idle where pictures are small, and hold all others up where they are large."""
 
 
 class Runner(Protocol):
@@ -490,8 +491,10 @@ def _run_part(work: PartWork, task: PartTask, store: RunStore, bodies: threading
 class RayRunner:
     """Ray Data, driven by the manifest: one dataset row is one part.
 
-    CPU work (`head`) runs in tasks, models (`body`) in actors; they are separate operators and overlap. Parts travel
-    between them as Arrow IPC bytes with pixels at the towers' own size. Column files are written by the workers.
+    CPU work (`head`) and models (`body`) run in actors of their own, which Ray does not fuse, and overlap. Parts
+    travel between them as Arrow IPC bytes with pixels at the towers' own size, one part a block. Column files are
+    written by the workers. Where models run on CPUs each core has one actor of either kind, so that whichever has
+    work has the core: how long decoding takes beside a model depends on the pictures.
     """
 
     def __init__(self, workers: int | None = None, address: str | None = None) -> None:
@@ -540,7 +543,9 @@ class RayRunner:
             InputError: the cluster can never schedule the step; with the arithmetic.
         """
         workers, per_worker = self.model_workers(work.device, len(tasks))
-        on_cpu = work.device == "cpu"
+        decoders = min(len(tasks), decoders_beside(workers, work.device, self._cpus()))
+        # Ray's own default for both is to try for ever.
+        retries = {"max_restarts": WORKER_RETRIES, "max_task_retries": WORKER_RETRIES}
         import ray.data
         from ray.data import ActorPoolStrategy
 
@@ -553,18 +558,20 @@ class RayRunner:
                 fn_constructor_args=(shared,),
                 batch_size=1,
                 batch_format="pyarrow",
-                num_cpus=DECODER_CPUS if on_cpu else 1,
-                compute=ActorPoolStrategy(min_size=1, max_size=min(self._cpus(), len(tasks))),
+                num_cpus=1 if work.device == "cuda" else _CPU_SHARE,
+                compute=ActorPoolStrategy(size=decoders, max_tasks_in_flight_per_actor=PARTS_IN_FLIGHT),
                 scheduling_strategy="SPREAD",
+                **retries,
             )
             .map_batches(
                 _Body,
                 fn_constructor_args=(shared,),
                 batch_size=1,
                 batch_format="pyarrow",
-                compute=ActorPoolStrategy(size=workers),
+                compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=PARTS_IN_FLIGHT),
                 scheduling_strategy="SPREAD",
                 **per_worker,
+                **retries,
             )
         )
         with _ray_failures(self._ray):
@@ -636,6 +643,7 @@ def share_out(device: str, parts: int, cpus: int, gpus: int, most: int | None) -
     Raises:
         InputError: the cluster cannot hold one model worker beside one decode worker; with the arithmetic.
     """
+    # Of a GPU's worker the CPU only feeds it; of a CPU's, model and decoding share a core by halves.
     if device == "cuda":
         if gpus < 1 or cpus < 1:
             raise InputError(
@@ -643,12 +651,19 @@ def share_out(device: str, parts: int, cpus: int, gpus: int, most: int | None) -
                 f"{gpus} GPU and {cpus} CPU. Set encoder.device: cpu, or add GPU nodes."
             )
         return max(1, min(parts, gpus, most or gpus)), {"num_gpus": 1, "num_cpus": 0}
-    if cpus < 2:
+    if cpus < 1:
         raise InputError(
-            f"cannot be scheduled: 1 model worker x 1 CPU + 1 decode worker x 1 CPU = 2 CPU, the cluster has "
-            f"{cpus}. Use --runner local, or a cluster with 2 CPUs."
+            f"cannot be scheduled: 1 model worker x {_CPU_SHARE} CPU + 1 decode worker x {_CPU_SHARE} CPU = 1 CPU, "
+            f"the cluster has {cpus}. Use --runner local, or add nodes with CPUs."
         )
-    return max(1, min(parts, cpus, most or cpus)), {"num_cpus": MODEL_CPUS}
+    return max(1, min(parts, cpus, most or cpus)), {"num_cpus": _CPU_SHARE}
+
+
+def decoders_beside(workers: int, device: str, cpus: int) -> int:
+    """How many workers decode beside so many model workers: one for each CPU of the cluster, at least 1."""
+    taken = 0.0 if device == "cuda" else workers * _CPU_SHARE
+    each = 1.0 if device == "cuda" else _CPU_SHARE
+    return max(1, min(cpus, int((cpus - taken) / each)))
 
 
 @contextmanager
@@ -733,6 +748,8 @@ def _quiet_ray(address: str | None, workers: int | None) -> tuple[Any, bool]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # A block is a part: none may be left out.
+    context.max_errored_blocks = 0
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     return ray, starting
 
@@ -745,8 +762,20 @@ def _ray_failures(ray: Any) -> Iterator[None]:
         if isinstance(error.cause, CurateError):
             raise error.cause from error
         raise CurateError(f"a Ray worker failed: {_last_line(error)}") from error
+    except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError, ray.exceptions.WorkerCrashedError) as error:
+        raise CurateError(_about_death(str(error))) from error
     except ray.exceptions.RayError as error:
         raise CurateError(f"Ray failed: {_last_line(error)}") from error
+
+
+def _about_death(told: str) -> str:
+    """What to do about workers that die again and again."""
+    reason = " ".join(told.split())[:300]
+    return (
+        f"a Ray worker died {WORKER_RETRIES + 1} times; parts that are finished are kept. Most often memory runs out: "
+        "lower input.part_rows, encoder.batch_size, input.max_image_pixels or --workers, then run again. "
+        f"Ray says: {reason}"
+    )
 
 
 def _last_line(error: BaseException) -> str:

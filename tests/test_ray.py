@@ -1,15 +1,20 @@
 """The Ray runner: the same bytes as the local one, and a refusal with the arithmetic where it cannot be scheduled."""
 
+import os
 import shutil
+import signal
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import pyarrow as pa
 import pytest
 import torch
 
 from curate.errors import CurateError, InputError
-from curate.execution import DECODER_CPUS, RayRunner, share_out
+from curate.execution import RayRunner, decoders_beside, share_out
 from curate.models.encoder import EncoderOptions, load_encoder, resolve_encoder
+from curate.plan import RowStep, make_plan
+from curate.steps import NoiseWork
 from curate.store import RunStore, part_file, read_index
 from tests.conftest import Pipeline, worked_on
 from tests.test_limits import BEYOND, HIT, SOUND, limited, write_tar
@@ -80,7 +85,7 @@ def test_an_address_without_a_cluster_is_told_at_once():
     ("device", "cpus", "gpus", "arithmetic"),
     [
         ("cuda", 8, 0, r"1 model worker x 1 GPU .* has 0 GPU and 8 CPU"),
-        ("cpu", 1, 0, r"1 model worker x 1 CPU \+ 1 decode worker x 1 CPU = 2 CPU, the cluster has 1"),
+        ("cpu", 0, 0, r"1 model worker x 0.5 CPU \+ 1 decode worker x 0.5 CPU = 1 CPU, the cluster has 0"),
     ],
 )
 def test_what_cannot_be_scheduled_is_refused_with_the_arithmetic(device, cpus, gpus, arithmetic):
@@ -91,6 +96,7 @@ def test_what_cannot_be_scheduled_is_refused_with_the_arithmetic(device, cpus, g
 @pytest.mark.parametrize(
     ("device", "parts", "cpus", "gpus", "most", "workers"),
     [
+        ("cpu", 100, 1, 0, None, 1),
         ("cpu", 100, 2, 0, None, 2),
         ("cpu", 100, 16, 0, None, 16),
         ("cpu", 100, 16, 0, 4, 4),
@@ -99,11 +105,38 @@ def test_what_cannot_be_scheduled_is_refused_with_the_arithmetic(device, cpus, g
         ("cuda", 100, 2, 8, 2, 2),
     ],
 )
-def test_model_workers_leave_room_to_decode_beside_them(device, parts, cpus, gpus, most, workers):
+def test_model_workers_leave_room_to_decode_and_all_cpus_have_something_to_do(
+    device, parts, cpus, gpus, most, workers
+):
     found, each = share_out(device, parts, cpus, gpus, most)
     assert found == workers
-    decoder = DECODER_CPUS if device == "cpu" else 1
-    assert found * (each["num_cpus"] + decoder) <= cpus
+    decoders = decoders_beside(found, device, cpus)
+    decoding = decoders * (1 if device == "cuda" else each["num_cpus"])
+    assert decoders >= 1
+    assert found * each["num_cpus"] + decoding <= cpus
+    assert decoders == cpus or found * each["num_cpus"] + decoding == cpus
+
+
+@dataclass
+class DiesOfIt(NoiseWork):
+    """A step whose worker is killed by its part, as the kernel does when memory runs out."""
+
+    def prepare(self):
+        pass
+
+    def head(self, task):
+        return pa.table({"a": [0] * task.part.rows})
+
+    def body(self, task, table):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_part_that_kills_its_worker_again_and_again_ends_the_step_with_what_to_do(finished, ray_runner, tmp_path):
+    plan = make_plan(finished.copied_to(tmp_path).config("seed=7"), ray_runner.index)
+    step = next(step for step in plan.steps if step.name == "noise" and isinstance(step, RowStep))
+    work = DiesOfIt(plan.store.address, "noise", None)
+    with pytest.raises(CurateError, match=r"died 4 times; parts that are finished are kept.*input\.part_rows"):
+        list(ray_runner.run(work, plan.tasks(step)[:1], plan.store))
 
 
 def test_ray_finds_the_same_concepts_and_completes_the_same_captions(completed, ray_runner, tmp_path):

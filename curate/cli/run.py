@@ -255,7 +255,7 @@ def plan(
     overrides: Overrides = None,
     calibrate: Annotated[
         bool,
-        typer.Option("--calibrate", help="Measure each step on a few hundred pairs, and say what all of it costs."),
+        typer.Option("--calibrate", help="Measure each step on a few hundred pairs, and say what all costs."),
     ] = False,
     pairs: Annotated[
         float | None, typer.Option(min=1, help="With --calibrate: what so many pairs would cost, such as 12.8e9.")
@@ -282,7 +282,7 @@ def plan(
         with out.status("reading the input"):
             made = make_plan(config, chosen.index, limit, fits_from, retry_failed)
         resources = _resources(chosen, made)
-        measured = _calibrated(config, made, chosen) if calibrate else None
+        measured = _calibrated(config, made, chosen, gpus) if calibrate else None
     rows = _plan_rows(made, estimate_seconds(made))
     table = Table("step", "parts", "done", "to do", "pairs to do", "estimate", title=f"{made.manifest.rows:,} pairs")
     for row in rows:
@@ -308,8 +308,10 @@ def plan(
         write_json(json_file, facts)
 
 
-def _calibrated(config: PipelineConfig, plan: Plan, runner: Runner) -> Calibration:
-    from curate.calibration import calibrate
+def _calibrated(config: PipelineConfig, plan: Plan, runner: Runner, gpus: int | None) -> Calibration:
+    from curate.calibration import calibrate, check_gpus
+
+    check_gpus(plan.spec.device, gpus)
 
     with out.status("measuring each step on a few pairs"), interruptible("nothing of the measurement is kept"):
         return calibrate(config, plan, runner)
