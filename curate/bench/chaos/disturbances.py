@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from curate.bench.chaos.mounts import make_read_only, mount_small_disk, unmount, why_no_mounts
 from curate.bench.chaos.processes import RunProcess, descendants, kill_all, wait_until_gone
-from curate.bench.chaos.ray_nodes import RayNodes
+from curate.bench.chaos.ray_nodes import PATIENT, RayNodes
 from curate.bench.chaos.setting import DISTURBED_SHARD, Setting, Variant
 from curate.bench.chaos.web import serving
 from curate.errors import CurateError
@@ -319,7 +319,7 @@ class KillRayDriver(Disturbance):
     @contextmanager
     def prepared(self, site: Site) -> Iterator[Started]:
         """See Disturbance."""
-        yield Started(options=ON_RAY, environment={})
+        yield Started(options=ON_RAY, environment=PATIENT)
 
     def strike(self, site: Site, run: RunProcess) -> bool:
         """See Disturbance."""
