@@ -30,6 +30,7 @@ from curate.cli.shared import (
     Workers,
     duration,
     err,
+    interruptible,
     open_runner,
     out,
     print_imports,
@@ -140,10 +141,11 @@ def run(
         whole = None if limit is None else _whole_run(pipeline, runner, workers, fits_from, overrides or [])
         following = next_steps(summary, store.url, whole)
         monitor.finished(_finish(summary, following))
-    print_summary(console, summary, store.url, reports, seconds, following)
-    if json_file is not None:
-        steps = [asdict(report) for report in reports]
-        write_json(json_file, {"run": store.url, "seconds": seconds, "steps": steps, **summary.to_json()})
+    with interruptible():
+        print_summary(console, summary, store.url, reports, seconds, following)
+        if json_file is not None:
+            steps = [asdict(report) for report in reports]
+            write_json(json_file, {"run": store.url, "seconds": seconds, "steps": steps, **summary.to_json()})
 
 
 def _whole_run(
