@@ -149,12 +149,12 @@ def run(
         following = next_steps(summary, store.url, whole)
         retries = retried.counts
         monitor.finished(_finish(summary, following, retries))
-    print_summary(console, summary, store.url, reports, seconds, following, retries)
-    if json_file is not None:
-        steps = [asdict(report) for report in reports]
-        write_json(
-            json_file, {"run": store.url, "seconds": seconds, "steps": steps, "retries": retries, **summary.to_json()}
-        )
+    with interruptible():
+        print_summary(console, summary, store.url, reports, seconds, following, retries)
+        if json_file is not None:
+            steps = [asdict(report) for report in reports]
+            figures = {"run": store.url, "seconds": seconds, "steps": steps, "retries": retries}
+            write_json(json_file, {**figures, **summary.to_json()})
 
 
 def _whole_run(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from curate.execution import MODEL_CPUS, RayRunner
+from curate.execution import RayRunner
 from tests.conftest import Pipeline
 
 
@@ -31,7 +31,7 @@ def test_two_nodes_leave_the_bytes_of_one_machine(finished, two_nodes, tmp_path,
     ours.raw["input"] = {**finished.raw["input"], "path": os.path.relpath(finished.raw["input"]["path"], driver)}
     runner = RayRunner(address=two_nodes)
     try:
-        assert runner.model_workers("cpu", 8) == (2, {"num_cpus": MODEL_CPUS})
+        assert runner.model_workers("cpu", 8) == (2, {"num_cpus": 0.5})
         heard = ours.run(runner=runner)
     finally:
         runner.close()

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from curate.bench.chaos.mounts import make_read_only, mount_small_disk, unmount, why_no_mounts
 from curate.bench.chaos.processes import RunProcess, descendants, kill_all, wait_until_gone
-from curate.bench.chaos.ray_nodes import RayNodes
+from curate.bench.chaos.ray_nodes import PATIENT, RayNodes
 from curate.bench.chaos.setting import DISTURBED_SHARD, Setting, Variant
 from curate.bench.chaos.web import serving
 from curate.errors import CurateError
@@ -27,6 +27,7 @@ ON_THREADS = ("--workers", "2")
 ON_RAY = ("--runner", "ray", "--workers", "1")
 DISK_BYTES = 16 << 20
 CLOCK_JUMP = 24 * 3600
+_PAUSE_SECONDS = 0.05
 _INTERRUPTED = 128 + signal.SIGINT
 _TERMINATED = 128 + signal.SIGTERM
 _KILLED = -signal.SIGKILL
@@ -127,14 +128,14 @@ class Signalled(Disturbance):
     """A signal to the driver."""
 
     signals: ClassVar[tuple[signal.Signals, ...]]
-    pause = 0.05
 
     def strike(self, site: Site, run: RunProcess) -> bool:
         """See Disturbance."""
-        for number in self.signals:
+        there = run.send(self.signals[0])
+        for number in self.signals[1:]:
+            time.sleep(_PAUSE_SECONDS)
             run.send(number)
-            time.sleep(self.pause if len(self.signals) > 1 else 0)
-        return True
+        return there
 
 
 class KillDriver(Signalled):
@@ -193,8 +194,7 @@ class FileSizeLimit(Disturbance):
 
     def strike(self, site: Site, run: RunProcess) -> bool:
         """See Disturbance."""
-        run.limit_file_size(site.rng.choice([0, 1, 300]))
-        return True
+        return run.limit_file_size(site.rng.choice([0, 1, 300]))
 
 
 class DiskFull(Disturbance):
@@ -319,17 +319,17 @@ class KillRayDriver(Disturbance):
     @contextmanager
     def prepared(self, site: Site) -> Iterator[Started]:
         """See Disturbance."""
-        yield Started(options=ON_RAY, environment={})
+        yield Started(options=ON_RAY, environment=PATIENT)
 
     def strike(self, site: Site, run: RunProcess) -> bool:
         """See Disturbance."""
         below = descendants(run.pid)
-        run.send(signal.SIGKILL)
+        there = run.send(signal.SIGKILL)
         left = wait_until_gone(below)
         if left:
             kill_all(left)
             raise CurateError(f"{len(left)} processes of a Ray cluster outlive the driver that started it")
-        return True
+        return there
 
 
 class OnRayNodes(Disturbance):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 LONGEST_DELAY = 0.4
 """Seconds after a file: long enough to fall into the next part or into a fit."""
-_POLL_SECONDS = 0.002
+_POLL_SECONDS = 0.004
 
 
 @dataclass(frozen=True)

@@ -81,14 +81,23 @@ class RunProcess:
     def has_ended(self) -> bool:
         return self._poll() is not None
 
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal to the process alone; nothing if it has ended."""
-        if not self.has_ended():
+    def send(self, number: signal.Signals) -> bool:
+        """Send a signal to the process alone; False: it has ended."""
+        if self.has_ended():
+            return False
+        try:
             os.kill(self.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
 
-    def limit_file_size(self, size: int) -> None:
-        """From now on it can write no file that is larger."""
-        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    def limit_file_size(self, size: int) -> bool:
+        """From now on it can write no file that is larger; False: it has ended."""
+        try:
+            resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        except ProcessLookupError:
+            return False
+        return True
 
     def wait(self) -> Ended:
         """Wait for its end.

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from curate.bench.chaos.processes import descendants, kill_all, titles, wait_until_gone
+from curate.bench.chaos.processes import ONE_THREAD, descendants, kill_all, titles, wait_until_gone
 from curate.bench.chaos.web import free_port
 from curate.errors import CurateError
 
@@ -19,12 +19,13 @@ HEAD_CPUS = 2
 """Enough for a run to go on without the second node."""
 SECOND_CPUS = 1
 _START_SECONDS = 300.0
-_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "PYTHONUNBUFFERED": "1",
+PATIENT = {
     # Ray gives up after 30 seconds otherwise, which a busy machine needs.
     "RAY_raylet_start_wait_time_s": f"{_START_SECONDS:.0f}",
+    # Ray's workers let all others go first otherwise, and starve on a busy machine.
+    "RAY_worker_niceness": "0",
 }
+"""Environment of nodes and of runs that start one."""
 _IS_UP = "This command will now block forever"
 """The last thing that `ray start --block` writes once its node is up."""
 
@@ -106,7 +107,7 @@ class RayNodes:
                 stdin=subprocess.DEVNULL,
                 stdout=told,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **_ENVIRONMENT},
+                env={**os.environ, **ONE_THREAD, **PATIENT, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
         node = _Node(process, log)

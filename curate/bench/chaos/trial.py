@@ -75,7 +75,8 @@ def _tried(trial: Trial, site: Site, undisturbed: Snapshot, prefork: Prefork) ->
                 ended = run.wait()
             finally:
                 run.end()
-            if not struck:
+            if not struck or (ended.code == 0 and 0 not in disturbance.codes):
+                # Nothing was left to be disturbed.
                 return None
             disturbance.undo(site)
             broken = _broken_promises(disturbance, ended)
