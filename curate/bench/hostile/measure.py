@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import faulthandler
 import multiprocessing
+import os
 import random
 import resource
 import shutil
@@ -109,6 +109,8 @@ class _Reader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._folder.mkdir()
+        self._jobs = 0
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
 
@@ -133,8 +135,11 @@ class _Reader:
         return outcomes
 
     def _asked(self, job: Job, seconds: float) -> list[Outcome] | Verdict:
+        self._jobs += 1
+        place = self._folder / f"job-{self._jobs}"
+        place.mkdir()
         pipe = self._ready()
-        pipe.send(job)
+        pipe.send((job, place))
         try:
             if pipe.poll(seconds):
                 found: list[Outcome] = pipe.recv()
@@ -142,6 +147,8 @@ class _Reader:
         except (EOFError, ConnectionResetError):
             self._end()
             return "crash"
+        finally:
+            shutil.rmtree(place)
         self._end()
         return "hang"
 
@@ -165,27 +172,22 @@ class _Reader:
 def _read_jobs(pipe: Connection, folder: Path) -> None:
     """The reading process: a job in, its outcomes out, until the pipe is closed."""
     sys.dont_write_bytecode = True
-    faulthandler.enable()
     warnings.filterwarnings("ignore", module="PIL")
+    # C libraries complain there about every broken picture.
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stderr.fileno())
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
     watch = Watch(folder)
-    number = 0
     while True:
         try:
-            job: Job = pipe.recv()
+            job, place = pipe.recv()
         except EOFError:
             return
-        number += 1
-        place = folder / f"job-{number}"
-        place.mkdir()
         outcomes = examine(job.inputs, place)
         refused = watch.taken()
         if refused:
             what = "; ".join(refused[:3])
             outcomes = [Outcome(outcome.drawn, "outside", what) for outcome in outcomes]
-        shutil.rmtree(place)
         pipe.send(outcomes)
 
 
