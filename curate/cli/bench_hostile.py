@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from curate.cli.shared import JsonFile, Quiet, harmless, make_empty_folder, print_table, show_data_progress, write_json
+from curate.cli.shared import (
+    JsonFile,
+    Quiet,
+    TerminalConsole,
+    harmless,
+    make_empty_folder,
+    print_table,
+    show_data_progress,
+    write_json,
+)
 from curate.errors import CurateError
 
 if TYPE_CHECKING:
@@ -42,7 +50,7 @@ def hostile(
     if json_file is not None:
         libraries = {name: version(name) for name in ("pillow", "pyarrow", "pyyaml")}
         write_json(json_file, records_of(outcomes, seed, {"python": platform.python_version(), **libraries}))
-    console = Console(highlight=False, quiet=quiet)
+    console = TerminalConsole(highlight=False, quiet=quiet)
     print_table(console, _table(outcomes))
     bad = list(failures(outcomes))
     for outcome in bad[:_SHOWN]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from curate import __version__
@@ -27,6 +26,7 @@ from curate.cli.shared import (
     Quiet,
     RetryFailed,
     RunnerName,
+    TerminalConsole,
     Workers,
     duration,
     err,
@@ -116,7 +116,7 @@ def run(
     from curate.store import RunStore
     from curate.summary import summarize
 
-    console, monitor = Console(highlight=False, quiet=quiet or json_logs), Monitor()
+    console, monitor = TerminalConsole(highlight=False, quiet=quiet or json_logs), Monitor()
     with ExitStack() as held, _last_word(monitor, json_logs) as stop:
         metrics = _listening(held, monitor, json_logs, metrics_file, metrics_port)
         config = load_config(pipeline, overrides or [])
