@@ -99,6 +99,7 @@ class RunStore:
             raise CurateError(f"{self.path(name)}: cannot be written: {error}") from error
 
     def _replace_local(self, target: Path, data: bytes) -> None:
+        self._refuse_links(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{target.name}"
         try:
@@ -109,6 +110,16 @@ class RunStore:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _refuse_links(self, target: Path) -> None:
+        """Raises CurateError for a file behind a link out of the run directory: it is not ours to change."""
+        root = os.path.realpath(self._root)
+        folder = os.path.realpath(target.parent)
+        if os.path.commonpath((root, folder)) != root:
+            raise CurateError(
+                f"{target}: {target.parent} is a link that leads out of the run directory; nothing is written or "
+                f"deleted behind it. Put a folder in its place."
+            )
 
     def read_bytes(self, name: str) -> bytes:
         """Content of one file of the run; FileNotFoundError if it is absent."""
@@ -124,11 +135,16 @@ class RunStore:
             return json.loads(self.read_bytes(name))
         except FileNotFoundError:
             return None
+        except (ValueError, RecursionError):
+            raise CurateError(f"{self.path(name)}: is not readable as JSON. Delete it and run again.") from None
 
     def append_line(self, name: str, line: str) -> None:
         """Append one line to a local journal; on an object store this does nothing, as it has no appending."""
         if self._is_local:
             target = Path(self._root, name)
+            self._refuse_links(target)
+            if target.is_symlink():
+                raise CurateError(f"{target}: is a link, behind which nothing is written. Delete it.")
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
@@ -148,6 +164,8 @@ class RunStore:
     def delete(self, name: str) -> None:
         """Remove one file of the run if it is there."""
         if self.exists(name):
+            if self._is_local:
+                self._refuse_links(Path(self._root, name))
             self._fs.rm_file(f"{self._root}/{name}")
 
     def delete_temporary_files(self, folders: Sequence[str]) -> None:

@@ -30,7 +30,9 @@ def test_no_console_lets_a_control_character_through(text):
 
 def test_styles_of_our_own_stay():
     file = io.StringIO()
-    TerminalConsole(file=file, force_terminal=True, color_system="standard").print("[red]a[/]\x1b[32mb")
+    TerminalConsole(file=file, force_terminal=True, color_system="standard", highlight=False).print(
+        "[red]a[/]\x1b[32mb"
+    )
     assert file.getvalue() == "\x1b[31ma\x1b[0m [32mb\n"
 
 
