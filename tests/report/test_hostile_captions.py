@@ -16,7 +16,8 @@ PAIRS = 60
 # Direction marks of a text end with the element whose text they are in.
 NOT_ISOLATED = """[...document.body.querySelectorAll('*')].filter((element) =>
   [...element.childNodes].some((node) => node.nodeType === 3 && /[\\u202a-\\u202e\\u2066-\\u2069]/.test(node.data))
-  && !/isolate|plaintext/.test(getComputedStyle(element).unicodeBidi)).map((element) => element.outerHTML.slice(0, 80))"""
+  && !/isolate|plaintext/.test(getComputedStyle(element).unicodeBidi))
+  .map((element) => element.outerHTML.slice(0, 80))"""
 
 
 @pytest.fixture(scope="module")

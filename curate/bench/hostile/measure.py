@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import queue
 import random
 import resource
 import shutil
@@ -11,6 +12,8 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -74,28 +77,39 @@ def pack(inputs: Sequence[Drawn], seed: int) -> list[Job]:
     return jobs
 
 
-def bench_hostile(count: int, seed: int, work: Path, told: Told) -> list[Outcome]:
+def bench_hostile(count: int, seed: int, work: Path, workers: int, told: Told) -> list[Outcome]:
     """Read hostile inputs and say what became of each.
 
     Args:
         count: of inputs.
         seed: of the draw.
         work: an empty folder.
+        workers: processes that read at once.
         told: hears how far it is.
     """
     surroundings = work / "surroundings"
     surroundings.mkdir()
     (surroundings / "passwd").write_text(_CANARY)
     jobs = pack(draw_inputs(count, seed), seed)
+    output = work / "output"
+    output.mkdir()
+    free: queue.SimpleQueue[_Reader] = queue.SimpleQueue()
+
+    def read(job: Job) -> list[Outcome]:
+        reader = free.get()
+        before = snapshot(work, output)
+        found = reader.read(job)
+        after = snapshot(work, output)
+        free.put(reader)
+        return found if before == after else [_outside(outcome, before, after) for outcome in found]
+
     outcomes: list[Outcome] = []
-    with _Reader(work / "output") as reader:
-        for job in jobs:
+    with ExitStack() as opened, ThreadPoolExecutor(workers) as threads:
+        for number in range(workers):
+            free.put(opened.enter_context(_Reader(output / f"reader-{number}")))
+        for found in threads.map(read, jobs):
+            outcomes += found
             told("hostile inputs", len(outcomes), count)
-            before = snapshot(work, work / "output")
-            found = reader.read(job)
-            after = snapshot(work, work / "output")
-            outcomes += found if before == after else [_outside(outcome, before, after) for outcome in found]
-    told("hostile inputs", count, count)
     return outcomes
 
 
