@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from curate.errors import CurateError
 from curate.manifest import ERRORS_FILE
 from curate.steps import ARTIFACT_FILE
 from curate.store import RunStore, fingerprint
@@ -51,6 +52,6 @@ def _known(store: RunStore, seen: str) -> Summary | None:
             return None
         summary = held["summary"]
         return Summary(**{**summary, "shown": [ShownPair(**pair) for pair in summary["shown"]]})
-    except (ValueError, LookupError, TypeError):
+    except (CurateError, LookupError, TypeError):
         log.warning("%s cannot be understood; the run is summed up anew", store.path(SUMMARY_FILE))
         return None

@@ -53,7 +53,7 @@ def read_format(store: RunStore) -> RunFormat:
             written_by=str(said["written_by"]),
             dropped=tuple(str(step) for step in said["dropped"]),
         )
-    except (ValueError, LookupError, TypeError) as error:
+    except (CurateError, ValueError, LookupError, TypeError) as error:
         raise CurateError(
             f"{store.path(FORMAT_FILE)}: cannot be understood ({error}). It holds the format of the run directory: "
             "restore it, or delete it if this run is of the version of curate that is installed."

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from curate.errors import CurateError
 from curate.lineage import PYTHON_PREFIX, Lineage, common_facts
 from curate.plan.step import CAPTION_FIT, CONCEPTS_FIT, DUPLICATES, EMBED, NOISE_FIT, REFINE_FIT
 from curate.run_tree import RunTree
@@ -98,7 +99,7 @@ def _read_said(store: RunStore, fit: str) -> Any:
     """What a fit says; None: it cannot be understood."""
     try:
         return store.read_json(f"{artifact_folder(fit)}/{ARTIFACT_FILE}")
-    except ValueError:
+    except CurateError:
         return None
 
 

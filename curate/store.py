@@ -125,7 +125,7 @@ class RunStore:
         Raises:
             CurateError: the store refuses (full, read-only, unreachable), or the guard does.
         """
-        self._ask_guard()
+        self._ask_leave(name)
         target = f"{self._root}/{name}"
         try:
             if self._is_local:
@@ -149,7 +149,7 @@ class RunStore:
         Raises:
             CurateError: the store refuses (full, read-only, unreachable), or the guard does.
         """
-        self._ask_guard()
+        self._ask_leave(name)
         target = f"{self._root}/{name}"
         try:
             if self._is_local:
@@ -162,13 +162,26 @@ class RunStore:
             raise self._unwritable(name, error) from error
         return True
 
-    def _ask_guard(self) -> None:
+    def _ask_leave(self, name: str) -> None:
+        """Raises CurateError if this may not be changed: the guard says so, or it is behind a link out of the run."""
         if self.guard is not None:
             self.guard.check()
+        if self._is_local and name:
+            self._refuse_links(Path(self._root, name))
 
     def _replace_local(self, target: Path, data: bytes) -> None:
         with _whole(target, data) as temporary:
             temporary.replace(target)
+
+    def _refuse_links(self, target: Path) -> None:
+        """Raises CurateError for a file behind a link out of the run directory: it is not ours to change."""
+        root = os.path.realpath(self._root)
+        folder = os.path.realpath(target.parent)
+        if os.path.commonpath((root, folder)) != root:
+            raise CurateError(
+                f"{target}: {target.parent} is a link that leads out of the run directory; nothing is written or "
+                f"deleted behind it. Put a folder in its place."
+            )
 
     def read_bytes(self, name: str) -> bytes:
         """Content of one file of the run; FileNotFoundError if it is absent."""
@@ -184,6 +197,8 @@ class RunStore:
             return json.loads(self.read_bytes(name))
         except FileNotFoundError:
             return None
+        except (ValueError, RecursionError):
+            raise CurateError(f"{self.path(name)}: is not readable as JSON. Delete it and run again.") from None
 
     def open(self, name: str) -> BinaryIO:
         """A file of the run for reading; FileNotFoundError if it is absent."""
@@ -231,12 +246,17 @@ class RunStore:
         Raises:
             CurateError: the guard refuses.
         """
-        self._ask_guard()
+        self._ask_leave(name)
         if self.exists(name):
             self._fs.rm_file(f"{self._root}/{name}")
 
     def delete_folder(self, name: str) -> None:
-        """Remove a folder of the run with all that is in it, if it is there; "" is the run itself."""
+        """Remove a folder of the run with all that is in it, if it is there; "" is the run itself.
+
+        Raises:
+            CurateError: the guard refuses, or it lies behind a link out of the run directory.
+        """
+        self._ask_leave(name)
         folder = f"{self._root}/{name}".rstrip("/")
         if self._fs.exists(folder):
             self._fs.rm(folder, recursive=True)
@@ -549,6 +569,6 @@ def read_index(store: RunStore, step: str) -> dict[str, DoneFile]:
     try:
         files = (store.read_json(index_file(step)) or {"files": {}})["files"]
         return {name: DoneFile(each["stamp"], each["facts"], each["digest"]) for name, each in files.items()}
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (CurateError, LookupError, TypeError, AttributeError):
         log.warning("%s cannot be understood; it is made anew from the files", store.path(index_file(step)))
         return {}

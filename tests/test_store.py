@@ -1,18 +1,22 @@
 """A file of a run is whole or absent; its fingerprint is believed only while it is the file that was written."""
 
+import contextlib
 import json
+import os
+import tempfile
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from fsspec.implementations.local import LocalFileSystem
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.digest import digest_of, signed_parquet
 from curate.errors import CurateError, InputError
-from curate.store import DoneIndex, RunStore, fingerprint, index_file, part_file, read_index
+from curate.store import TEMPORARY_PREFIX, DoneIndex, RunStore, fingerprint, index_file, part_file, read_index
 
 TABLE = pa.table({"a": [1, 2, 3]})
 
@@ -250,3 +254,109 @@ def test_a_guard_that_refuses_keeps_everything_as_it_is(store):
             write()
     assert store.read_bytes("a") == b"1"
     assert not store.exists("b")
+
+
+def linked_out(tmp_path, folder):
+    """A store one of whose folders is a link to a folder outside, which holds a file."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "x").write_text("as it was")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / folder).symlink_to(outside)
+    return RunStore(str(tmp_path / "run")), outside
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda store: store.write_bytes("embed/x", b"new"),
+        lambda store: store.write_bytes("embed/y/z", b"new"),
+        lambda store: store.delete("embed/x"),
+    ],
+)
+def test_nothing_is_changed_behind_a_link_out_of_the_run(tmp_path, change):
+    store, outside = linked_out(tmp_path, "embed")
+    with pytest.raises(CurateError, match="leads out of the run directory"):
+        change(store)
+    assert [(file.name, file.read_text()) for file in outside.iterdir()] == [("x", "as it was")]
+
+
+def test_a_file_that_is_a_link_is_replaced(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("as it was")
+    store = RunStore(str(tmp_path / "run"))
+    store.write_bytes("a", b"old")
+    (tmp_path / "run" / "a").unlink()
+    (tmp_path / "run" / "a").symlink_to(victim)
+    store.write_bytes("a", b"new")
+    assert victim.read_text() == "as it was"
+    assert store.read_bytes("a") == b"new"
+
+
+def test_a_run_directory_that_is_itself_a_link_is_written_to(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    RunStore(str(tmp_path / "run")).write_bytes("embed/x", b"new")
+    assert (tmp_path / "disk" / "embed" / "x").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000])
+def test_a_broken_json_file_is_named(store, content):
+    store.write_bytes("artifacts/noise/artifact.json", content)
+    with pytest.raises(CurateError, match=r"artifact\.json: is not readable as JSON"):
+        store.read_json("artifacts/noise/artifact.json")
+
+
+names = st.text("abc", min_size=1, max_size=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(names, json_values, max_size=4), st.lists(st.integers() | st.none(), max_size=5))
+def test_any_facts_come_back(facts, numbers):
+    with tempfile.TemporaryDirectory() as folder:
+        store = RunStore(folder)
+        table = pa.table({"n": pa.array([None if n is None else n % 1000 for n in numbers], pa.int64())})
+        store.write_table("step/part-00000000.parquet", table, facts)
+        assert store.read_facts("step/part-00000000.parquet") == facts
+        assert store.read_table("step/part-00000000.parquet").equals(table)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(names, st.binary(max_size=200), st.integers(0, 6)), min_size=1, max_size=5))
+def test_whoever_is_killed_while_writing_leaves_whole_files_or_none(writes):
+    """Each write is stopped before one of its system calls; what is there is then a whole content that was given."""
+    with tempfile.TemporaryDirectory() as folder:
+        store, given_contents = RunStore(folder), {}
+        for name, content, survives in writes:
+            given_contents.setdefault(name, set()).add(content)
+            with killed_after(survives), contextlib.suppress(Killed):
+                store.write_bytes(name, content)
+        found = {file.name: file.read_bytes() for file in Path(folder).iterdir()}
+        assert all(content in given_contents[name] for name, content in found.items() if name in given_contents)
+        assert all(name in given_contents or name.startswith(TEMPORARY_PREFIX) for name in found)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing is cleaned up after it but what `finally` does, which can only remove more."""
+
+
+@contextlib.contextmanager
+def killed_after(calls):
+    """The file system stops for good at the call after so many."""
+    left = [calls]
+
+    def stopping(real):
+        def call(*arguments, **options):
+            if left[0] == 0:
+                raise Killed
+            left[0] -= 1
+            return real(*arguments, **options)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", stopping(os.fsync))
+        patch.setattr(Path, "replace", stopping(Path.replace))
+        patch.setattr(Path, "mkdir", stopping(Path.mkdir))
+        patch.setattr(Path, "unlink", stopping(Path.unlink))
+        yield

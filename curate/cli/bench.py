@@ -15,6 +15,7 @@ from curate.cli.shared import (
     Overrides,
     Quiet,
     RunnerName,
+    TerminalConsole,
     Workers,
     err,
     interruptible,
@@ -73,7 +74,7 @@ def noise(
     wanted = parse_names(methods)
     keep = [category_field] if "category" in kind_names else []
     config, embed_only = bench_config(pipeline, inputs, work, keep, overrides or [])
-    console = Console(highlight=False, quiet=quiet)
+    console = TerminalConsole(highlight=False, quiet=quiet)
     with _planned(embed_only, runner, workers, console) as (plan, embedded):
         rivals_of(wanted, plan.spec.joint_space)
         corpus = embedded()
@@ -115,7 +116,7 @@ def concepts(
     wanted = check_methods(parse_names(methods))
     cells = conditions(["random"], parse_rates(rates), seeds)
     config, embed_only = bench_config(pipeline, inputs, work, [keywords_field], overrides or [])
-    console = Console(highlight=False, quiet=quiet)
+    console = TerminalConsole(highlight=False, quiet=quiet)
     with _planned(embed_only, runner, workers, console) as (plan, embedded):
         bench = concept_bench(config, plan)
         corpus = embedded()
@@ -157,7 +158,7 @@ def captions(
     wanted = check_decoders(parse_names(decoders))
     cells = conditions(["random"], parse_rates(rates), seeds)
     config, embed_only = bench_config(pipeline, inputs, work, [], overrides or [])
-    console = Console(highlight=False, quiet=quiet)
+    console = TerminalConsole(highlight=False, quiet=quiet)
     with _planned(embed_only, runner, workers, console) as (plan, embedded):
         bench = caption_bench(config, plan)
         corpus = embedded()
@@ -207,7 +208,7 @@ def downstream(
     wanted = check_methods(parse_names(methods))
     cells = conditions(["random"], parse_rates(rates), seeds)
     config, embed_only = bench_config(pipeline, inputs, work, [], overrides or [])
-    console = Console(highlight=False, quiet=quiet)
+    console = TerminalConsole(highlight=False, quiet=quiet)
     with _planned(embed_only, runner, workers, console) as (plan, embedded):
         curation = downstream_curation(config, plan)
         corpus = embedded()
@@ -268,7 +269,7 @@ def paper(
     noising, wanted = chosen_noising(dataset, rates, protocol, noise_index)
     run_directory = work or Path(f"runs/bench-paper-{dataset}")
     config, embed_only = bench_config(pipeline, [str(folder)], run_directory, [], overrides or [])
-    console = Console(highlight=False, quiet=quiet)
+    console = TerminalConsole(highlight=False, quiet=quiet)
     lists = read_dataset(dataset, folder)
     with interruptible(), lock_run(RunStore(embed_only.output)), open_runner(runner, workers) as chosen:
         plan = make_plan(image_pipeline(lists, embed_only), chosen.index)

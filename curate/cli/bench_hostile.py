@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from curate.cli.shared import JsonFile, Quiet, harmless, make_empty_folder, print_table, show_data_progress, write_json
+from curate.cli.shared import (
+    JsonFile,
+    Quiet,
+    TerminalConsole,
+    harmless,
+    make_empty_folder,
+    print_table,
+    show_data_progress,
+    write_json,
+)
 from curate.errors import CurateError
 
 if TYPE_CHECKING:
@@ -28,6 +36,7 @@ def hostile(
     work: Annotated[
         Path | None, typer.Option(metavar="DIR", help="An empty folder to work in.", show_default="a temporary one")
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read at once.")] = 2,
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
@@ -38,11 +47,11 @@ def hostile(
         folder = Path(temporary) if work is None else work
         make_empty_folder("--work", folder)
         with show_data_progress(quiet) as told:
-            outcomes = bench_hostile(inputs, seed, folder, told)
+            outcomes = bench_hostile(inputs, seed, folder, workers, told)
     if json_file is not None:
         libraries = {name: version(name) for name in ("pillow", "pyarrow", "pyyaml")}
         write_json(json_file, records_of(outcomes, seed, {"python": platform.python_version(), **libraries}))
-    console = Console(highlight=False, quiet=quiet)
+    console = TerminalConsole(highlight=False, quiet=quiet)
     print_table(console, _table(outcomes))
     bad = list(failures(outcomes))
     for outcome in bad[:_SHOWN]:

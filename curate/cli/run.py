@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from curate import __version__
@@ -28,6 +27,7 @@ from curate.cli.shared import (
     Quiet,
     RetryFailed,
     RunnerName,
+    TerminalConsole,
     Workers,
     duration,
     err,
@@ -123,7 +123,7 @@ def run(
     from curate.state import RUN_FILE_SECONDS, RunFile, estimate_seconds, remember_config, save_timings
     from curate.store import RunStore
 
-    console, monitor = Console(highlight=False, quiet=quiet or json_logs), Monitor()
+    console, monitor = TerminalConsole(highlight=False, quiet=quiet or json_logs), Monitor()
     with ExitStack() as held, _last_word(monitor, json_logs) as stop:
         retried = held.enter_context(counting_retries())
         metrics = _listening(held, monitor, json_logs, metrics_file, metrics_port)

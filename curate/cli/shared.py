@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 
 from curate.errors import InputError
@@ -23,8 +24,25 @@ if TYPE_CHECKING:
     from curate.monitor import Monitor
     from curate.store import RunStore
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class TerminalConsole(Console):
+    """A console on which no text does anything: control characters and direction marks become spaces.
+
+    Much that is printed comes from strangers: captions, names of files and fields, whatever a run directory holds.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """See Console. What rich itself sends to the terminal stays."""
+        for segment in super().render(renderable, options):
+            yield (
+                segment
+                if segment.control
+                else Segment("\n".join(map(harmless, segment.text.split("\n"))), segment.style)
+            )
+
+
+out = TerminalConsole(highlight=False)
+err = TerminalConsole(stderr=True, highlight=False)
 
 PipelineFile = Annotated[Path, typer.Argument(help="The pipeline, a YAML file.", show_default=False)]
 Overrides = Annotated[
@@ -102,7 +120,7 @@ def show_progress(console: Console, monitor: Monitor | None = None) -> Iterator[
 def show_data_progress(quiet: bool) -> Iterator[Any]:
     from curate.cli.terminal import CallbackProgress
 
-    with CallbackProgress(Console(highlight=False, quiet=quiet)) as shown:
+    with CallbackProgress(TerminalConsole(highlight=False, quiet=quiet)) as shown:
         yield shown
 
 

@@ -9,6 +9,7 @@ import os
 import pickle
 import tarfile
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 

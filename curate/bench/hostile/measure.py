@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import faulthandler
 import multiprocessing
+import os
+import queue
 import random
 import resource
 import shutil
@@ -11,6 +12,8 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -74,28 +77,39 @@ def pack(inputs: Sequence[Drawn], seed: int) -> list[Job]:
     return jobs
 
 
-def bench_hostile(count: int, seed: int, work: Path, told: Told) -> list[Outcome]:
+def bench_hostile(count: int, seed: int, work: Path, workers: int, told: Told) -> list[Outcome]:
     """Read hostile inputs and say what became of each.
 
     Args:
         count: of inputs.
         seed: of the draw.
         work: an empty folder.
+        workers: processes that read at once.
         told: hears how far it is.
     """
     surroundings = work / "surroundings"
     surroundings.mkdir()
     (surroundings / "passwd").write_text(_CANARY)
     jobs = pack(draw_inputs(count, seed), seed)
+    output = work / "output"
+    output.mkdir()
+    free: queue.SimpleQueue[_Reader] = queue.SimpleQueue()
+
+    def read(job: Job) -> list[Outcome]:
+        reader = free.get()
+        before = snapshot(work, output)
+        found = reader.read(job)
+        after = snapshot(work, output)
+        free.put(reader)
+        return found if before == after else [_outside(outcome, before, after) for outcome in found]
+
     outcomes: list[Outcome] = []
-    with _Reader(work / "output") as reader:
-        for job in jobs:
+    with ExitStack() as opened, ThreadPoolExecutor(workers) as threads:
+        for number in range(workers):
+            free.put(opened.enter_context(_Reader(output / f"reader-{number}")))
+        for found in threads.map(read, jobs):
+            outcomes += found
             told("hostile inputs", len(outcomes), count)
-            before = snapshot(work, work / "output")
-            found = reader.read(job)
-            after = snapshot(work, work / "output")
-            outcomes += found if before == after else [_outside(outcome, before, after) for outcome in found]
-    told("hostile inputs", count, count)
     return outcomes
 
 
@@ -109,6 +123,8 @@ class _Reader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._folder.mkdir()
+        self._jobs = 0
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
 
@@ -133,8 +149,11 @@ class _Reader:
         return outcomes
 
     def _asked(self, job: Job, seconds: float) -> list[Outcome] | Verdict:
+        self._jobs += 1
+        place = self._folder / f"job-{self._jobs}"
+        place.mkdir()
         pipe = self._ready()
-        pipe.send(job)
+        pipe.send((job, place))
         try:
             if pipe.poll(seconds):
                 found: list[Outcome] = pipe.recv()
@@ -142,6 +161,8 @@ class _Reader:
         except (EOFError, ConnectionResetError):
             self._end()
             return "crash"
+        finally:
+            shutil.rmtree(place)
         self._end()
         return "hang"
 
@@ -165,27 +186,22 @@ class _Reader:
 def _read_jobs(pipe: Connection, folder: Path) -> None:
     """The reading process: a job in, its outcomes out, until the pipe is closed."""
     sys.dont_write_bytecode = True
-    faulthandler.enable()
     warnings.filterwarnings("ignore", module="PIL")
+    # C libraries complain there about every broken picture.
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stderr.fileno())
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
     watch = Watch(folder)
-    number = 0
     while True:
         try:
-            job: Job = pipe.recv()
+            job, place = pipe.recv()
         except EOFError:
             return
-        number += 1
-        place = folder / f"job-{number}"
-        place.mkdir()
         outcomes = examine(job.inputs, place)
         refused = watch.taken()
         if refused:
             what = "; ".join(refused[:3])
             outcomes = [Outcome(outcome.drawn, "outside", what) for outcome in outcomes]
-        shutil.rmtree(place)
         pipe.send(outcomes)
 
 

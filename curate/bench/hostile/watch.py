@@ -56,7 +56,7 @@ class Watch:
 
     def _is_allowed(self, path: str) -> bool:
         # The folder of a link counts, not what is written about it: a rename replaces the link itself.
-        where = os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))  # noqa: PTH118, PTH120
+        where = os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))  # noqa: PTH118, PTH119, PTH120
         return f"{where}{os.sep}".startswith(self._allowed) or path == os.devnull
 
     def _refuse(self, what: str) -> None:
