@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from curate.bench.speed.child import Answer, ChildCommand, Measure, module_child, serve
 from curate.bench.speed.fits import sample
@@ -59,6 +60,7 @@ def fitted() -> tuple[ConceptModel, int]:
 
 
 def _make(given: dict[str, Any]) -> Measure:
+    threadpool_limits(1)  # Both on one core, as every worker of a run is.
     asked = sample(ASKED)
     if given["method"] == "matmul":
         names = sample(len(_NOUNS)).image
