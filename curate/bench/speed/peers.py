@@ -50,6 +50,7 @@ def write_towers(model: dict[str, Any], folder: Path) -> Path:
         folder: where it goes; what lies there already is taken.
     """
     import torch
+    from safetensors.torch import save_file
     from transformers import CLIPModel
 
     if (folder / "preprocessor_config.json").is_file():
@@ -57,7 +58,10 @@ def write_towers(model: dict[str, Any], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        CLIPModel(_clip_config(model)).save_pretrained(folder)
+        made = CLIPModel(_clip_config(model))
+    made.config.save_pretrained(folder)
+    tensors = {name: tensor.contiguous().clone() for name, tensor in made.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     _write_tokenizer(folder, int(model["text_cfg"]["context_length"]))
     side = int(model["vision_cfg"]["image_size"])
     _write(
