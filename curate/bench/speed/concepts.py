@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,12 +40,16 @@ def fitted() -> tuple[ConceptModel, int]:
     held = sample(FITTED_ON)
     random = np.random.default_rng(0)
     drawn = random.choice(len(_NOUNS), (FITTED_ON, 2))
-    names = {name: random.standard_normal(held.text.shape[1], dtype=np.float32) for name in _NOUNS}
+    width = held.text.shape[1]
+    names = {name: random.standard_normal(width, dtype=np.float32) for name in _NOUNS}
+    anything = np.ones(width, dtype=np.float32)
 
-    def encode(texts: Any) -> Floats:
-        return unit_rows(
-            np.stack([sum(names.get(word, np.float32(0)) for word in text.split()) + 1 for text in texts])
-        )
+    def meaning(text: str) -> Floats:
+        said: Floats = anything + sum((names[word] for word in text.split() if word in names), anything)
+        return said
+
+    def encode(texts: Sequence[str]) -> Floats:
+        return unit_rows(np.stack([meaning(text) for text in texts]))
 
     given = ConceptSample(
         image_sha256=held.image_sha256,
@@ -56,7 +61,7 @@ def fitted() -> tuple[ConceptModel, int]:
         joint_space=False,
         noise_prob=np.zeros(FITTED_ON, dtype=np.float32),
     )
-    return fit_concepts(given, None, ConceptOptions(), 0, english_tokenizer(), encode), held.text.shape[1]
+    return fit_concepts(given, None, ConceptOptions(), 0, english_tokenizer(), encode), width
 
 
 def _make(given: dict[str, Any]) -> Measure:
