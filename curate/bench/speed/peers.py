@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.bench.speed.child import ChildCommand, driver_child
 from curate.bench.speed.workload import Workload, write_workload
+from curate.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import CLIPConfig
@@ -48,7 +50,14 @@ def write_towers(model: dict[str, Any], folder: Path) -> Path:
     Args:
         model: open_clip's model_cfg, of two Transformers.
         folder: where it goes; what lies there already is taken.
+
+    Raises:
+        InputError: transformers is not installed here.
     """
+    if importlib.util.find_spec("transformers") is None:
+        raise InputError(
+            "--peer needs transformers, to write weights that peers can load: pip install curate[offline]"
+        )
     import torch
     from safetensors.torch import save_file
     from transformers import CLIPModel
