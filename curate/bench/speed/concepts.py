@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from curate.bench.speed.child import Answer, ChildCommand, Measure, module_child, serve
 from curate.bench.speed.fits import sample
@@ -38,12 +40,16 @@ def fitted() -> tuple[ConceptModel, int]:
     held = sample(FITTED_ON)
     random = np.random.default_rng(0)
     drawn = random.choice(len(_NOUNS), (FITTED_ON, 2))
-    names = {name: random.standard_normal(held.text.shape[1], dtype=np.float32) for name in _NOUNS}
+    width = held.text.shape[1]
+    names = {name: random.standard_normal(width, dtype=np.float32) for name in _NOUNS}
+    anything = np.ones(width, dtype=np.float32)
 
-    def encode(texts: Any) -> Floats:
-        return unit_rows(
-            np.stack([sum(names.get(word, np.float32(0)) for word in text.split()) + 1 for text in texts])
-        )
+    def meaning(text: str) -> Floats:
+        said: Floats = anything + sum((names[word] for word in text.split() if word in names), anything)
+        return said
+
+    def encode(texts: Sequence[str]) -> Floats:
+        return unit_rows(np.stack([meaning(text) for text in texts]))
 
     given = ConceptSample(
         image_sha256=held.image_sha256,
@@ -55,10 +61,11 @@ def fitted() -> tuple[ConceptModel, int]:
         joint_space=False,
         noise_prob=np.zeros(FITTED_ON, dtype=np.float32),
     )
-    return fit_concepts(given, None, ConceptOptions(), 0, english_tokenizer(), encode), held.text.shape[1]
+    return fit_concepts(given, None, ConceptOptions(), 0, english_tokenizer(), encode), width
 
 
 def _make(given: dict[str, Any]) -> Measure:
+    threadpool_limits(1)  # Both on one core, as every worker of a run is.
     asked = sample(ASKED)
     if given["method"] == "matmul":
         names = sample(len(_NOUNS)).image

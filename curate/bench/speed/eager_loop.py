@@ -48,6 +48,8 @@ def _make(given: dict[str, Any]) -> Measure:
     from curate.models.weights import locate, read_state_dict
 
     work = Workload(**given["work"])
+    # All of them, as torch does by itself where no variable says otherwise.
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     files = locate(work.model, work.checkpoint)
     device = "cuda" if work.device != "cpu" and torch.cuda.is_available() else "cpu"
     model: Any = open_clip.CLIP(**files.config["model_cfg"])

@@ -209,7 +209,7 @@ def _loops(bench: SpeedBench, work: Workload, rows: Sequence[str]) -> list[Child
     loops = []
     if "end_to_end" in rows or "bare_loop" in rows:
         loops += [bare_loop_child(work), decode.decode_child(work, "exact", side, all_cores=True)]
-    if "eager_loop" in rows:
+    if "end_to_end" in rows or "eager_loop" in rows:
         loops.append(eager_loop_child(work, slow))
     if "end_to_end" in rows:
         loops += [peer_child(name, python, work, slow, bench.work) for name, python in bench.peers.items()]

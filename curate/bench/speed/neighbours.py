@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from curate.bench.speed.child import Answer, ChildCommand, Measure, module_child, serve
 from curate.noise.fit import NoiseOptions
@@ -47,6 +48,7 @@ def neighbours_child(method: str, pairs: int) -> ChildCommand:
 
 
 def _make(given: dict[str, Any]) -> Measure:
+    threadpool_limits(1)  # All on one core, as every worker of a run is.
     return {"signal": _signal, "exact": _exact, "inverted_lists": _inverted_lists}[given["method"]](given["pairs"])
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.bench.speed.child import ChildCommand, driver_child
 from curate.bench.speed.workload import Workload, write_workload
+from curate.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import CLIPConfig
@@ -48,8 +50,16 @@ def write_towers(model: dict[str, Any], folder: Path) -> Path:
     Args:
         model: open_clip's model_cfg, of two Transformers.
         folder: where it goes; what lies there already is taken.
+
+    Raises:
+        InputError: transformers is not installed here.
     """
+    if importlib.util.find_spec("transformers") is None:
+        raise InputError(
+            "--peer needs transformers, to write weights that peers can load: pip install curate[offline]"
+        )
     import torch
+    from safetensors.torch import save_file
     from transformers import CLIPModel
 
     if (folder / "preprocessor_config.json").is_file():
@@ -57,7 +67,10 @@ def write_towers(model: dict[str, Any], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        CLIPModel(_clip_config(model)).save_pretrained(folder)
+        made = CLIPModel(_clip_config(model))
+    made.config.save_pretrained(folder)
+    tensors = {name: tensor.contiguous().clone() for name, tensor in made.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     _write_tokenizer(folder, int(model["text_cfg"]["context_length"]))
     side = int(model["vision_cfg"]["image_size"])
     _write(

@@ -144,14 +144,16 @@ def random_towers(model: str, folder: Path) -> tuple[Path, Path]:
         Config and checkpoint.
 
     Raises:
-        InputError: there is no such model.
+        InputError: there is no such model, or it is not of two plain Transformers.
     """
     import open_clip
     import torch
     from safetensors.torch import save_file
 
     given = Path(model)
-    content = json.loads(given.read_text(encoding="utf-8")) if given.is_file() else _named(model)
+    content = _read_config(given) if given.is_file() else _named(model)
+    if not _is_plain_clip(content["model_cfg"]):
+        raise InputError(f"--model {model}: give a model of CLIP's own two Transformers, such as ViT-B-32 or ViT-L-14")
     folder.mkdir(parents=True, exist_ok=True)
     config, checkpoint = folder / f"{given.stem}.json", folder / f"{given.stem}.safetensors"
     config.write_text(json.dumps(content), encoding="utf-8")
@@ -163,6 +165,27 @@ def random_towers(model: str, folder: Path) -> tuple[Path, Path]:
         save_file({name: tensor.contiguous().clone() for name, tensor in made.state_dict().items()}, partial)
         partial.replace(checkpoint)
     return config, checkpoint
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"--model {file}: cannot be read: {error}") from None
+    if not isinstance(content, dict) or "model_cfg" not in content:
+        raise InputError(f"--model {file}: is no open_clip config: it has no model_cfg")
+    return content
+
+
+def _is_plain_clip(model: dict[str, Any]) -> bool:
+    """Whether peers can be given the same architecture."""
+    vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
+    own = {"layers", "width", "patch_size", "image_size"} <= vision.keys() and {
+        "layers",
+        "width",
+        "heads",
+    } <= text.keys()
+    return own and not model.get("custom_text") and isinstance(vision["layers"], int)
 
 
 def _named(model: str) -> dict[str, Any]:

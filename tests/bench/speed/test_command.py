@@ -1,11 +1,16 @@
 import json
+import runpy
+from pathlib import Path
 
 import pytest
+import torch
 
 from curate.bench.speed import bare_loop, decode, eager_loop, end_to_end, pipeline_run
 from curate.bench.speed.drawn_corpus import TINY, tiny_towers
 from curate.bench.speed.measure import Sizes, SpeedBench, _drawn_pipeline, bench_speed
 from curate.bench.speed.workload import write_workload
+
+GPU_SCRIPT = Path(__file__).parents[3] / "docs" / "benchmarks" / "gpu.py"
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +47,36 @@ def test_contestants_embed_every_image(work, tmp_path):
     assert decode._make(alone)()["images"] == 24
 
 
-def test_memory_grows_only_with_what_is_told(tmp_path):
-    sizes = Sizes(memory_rows=120, memory_times=(1, 2))
-    bench = SpeedBench([], [0], 1, "unused", "cpu", tmp_path, sizes=sizes)
-    once, twice, ratio = bench_speed(bench, ["memory"], lambda _: None)
-    assert (once["pairs"], twice["pairs"]) == (120, 240)
-    assert ratio["metric"] == "2x/1x"
-    assert ratio["value"] == pytest.approx(twice["value"] / once["value"])
+def test_memory_is_that_of_a_whole_run(tmp_path):
+    bench = SpeedBench([], [0], 1, "unused", "cpu", tmp_path, sizes=Sizes(memory_rows=120, memory_times=(1,)))
+    (once,) = bench_speed(bench, ["memory"], lambda _: None)
+    assert (once["pairs"], once["unit"]) == (120, "MiB")
     assert once["value"] > 100
+    assert not list(tmp_path.glob("memory-*"))
+
+
+def test_the_gpu_script_runs_without_one(tmp_path, monkeypatch, capsys):
+    model = tmp_path / "tiny.json"
+    model.write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": {}}))
+    written = tmp_path / "gpu.json"
+    given = ["--device", "cpu", "--images", "12", "--part-rows", "6", "--image-size", "64", "--repeats", "1"]
+    monkeypatch.setattr(
+        "sys.argv", ["gpu.py", *given, "--model", str(model), "--work", str(tmp_path), "--json", str(written)]
+    )
+    runpy.run_path(str(GPU_SCRIPT), run_name="__main__")
+    first, *records = json.loads(written.read_text())
+    assert first["accelerator"] == "none"
+    found = {(r["metric"], r["method"]): r for r in records}
+    assert found["end_to_end/limit", "local"]["value"] > 0
+    assert found["images_per_second", "end_to_end_local"]["memory_gib"] > 0
+    assert "end_to_end/limit" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_gpu_script_says_that_there_is_none(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["gpu.py"])
+    with pytest.raises(SystemExit, match="no NVIDIA GPU"):
+        runpy.run_path(str(GPU_SCRIPT), run_name="__main__")
 
 
 def test_a_second_run_does_nothing(tmp_path):

@@ -63,6 +63,21 @@ def test_weights_are_random_and_the_same_every_time(tmp_path):
         random_towers("ViT-Z-99", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("not JSON", "cannot be read"),
+        ("[]", "no model_cfg"),
+        ('{"model_cfg": {"vision_cfg": {"timm_model_name": "vit"}, "text_cfg": {}}}', "two Transformers"),
+    ],
+)
+def test_other_architectures_are_your_input(content, said, tmp_path):
+    config = tmp_path / "model.json"
+    config.write_text(content)
+    with pytest.raises(InputError, match=said):
+        random_towers(str(config), tmp_path / "towers")
+
+
 def test_a_drawn_corpus_has_every_picture_once(tmp_path):
     write_drawn_corpus(tmp_path / "drawn", 7, 3)
     work = write_workload([str(tmp_path / "drawn" / "*.tar")], 0, 7, 7, ("m", "c", "cpu"), tmp_path / "work")
