@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_limits
 from curate.config import PipelineConfig, config_of, load_config
 from curate.errors import InputError
 from curate.execution import execute, open_runner
-from curate.lock import lock_run
 from curate.limits import MAX_IMAGE_PIXELS
+from curate.lock import lock_run
 from curate.monitor import Monitor
 from curate.opened_run import Run
 from curate.plan import make_plan, output_url

@@ -81,8 +81,10 @@ PARTS_IN_FLIGHT = 2
 """Parts that a Ray worker has at once: one that it works on and one that waits, so that pixels do not pile up."""
 _TRAIN_ERROR = "_state/training-error.json"
 _CPU_SHARE = 0.5
-"""What a model worker on a CPU and a decode worker ask Ray for: one of each for every core, which take turns. A core that
-only decodes would idle where pictures are small, and hold all others up where they are large."""
+"""What a model worker on a CPU and a decode worker ask Ray for: one of each for every core, which take turns.
+
+A core that only decodes would idle where pictures are small, and hold all others up where they are large.
+"""
 
 
 class Runner(Protocol):
