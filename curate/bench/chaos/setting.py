@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 import yaml
 from PIL import Image, ImageDraw
 
+from curate.bench.chaos.towers import MODEL_FILE, WEIGHTS_FILE
 from curate.corpora.tar_writer import write_tar
 
 SHARDS = 4
@@ -33,14 +34,6 @@ _COLOURS = {"red": (220, 30, 30), "green": (30, 170, 60), "blue": (40, 60, 220),
 _SHAPES = ("circle", "square", "triangle", "cross")
 _PHRASES = ("a {} {}", "one {} {} on a light ground", "the {} {}", "drawing of a {} {}")
 _PICTURE_SIZE = 48
-
-_MODEL = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "patch_size": 8, "head_width": 16},
-    # The vocabulary is SimpleTokenizer's; nearly all of the checkpoint is its embedding table.
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1},
-}
-_PREPROCESSING = {"mean": [0.5, 0.4, 0.3], "std": [0.3, 0.25, 0.2]}
 
 
 @dataclass(frozen=True)
@@ -95,8 +88,8 @@ class Setting:
             "input": source,
             "output": str(output),
             "encoder": {
-                "model": str(self.folder / "tiny.json"),
-                "pretrained": str(self.folder / "tiny.safetensors"),
+                "model": str(self.folder / MODEL_FILE),
+                "pretrained": str(self.folder / WEIGHTS_FILE),
                 "precision": "fp32",
                 "device": "cpu",
                 "batch_size": 32,
@@ -110,7 +103,7 @@ class Setting:
 
 
 def make_setting(folder: Path, port: int) -> Setting:
-    """Write corpus, towers and web pages.
+    """Write corpus and web pages; the towers are written by `curate.bench.chaos.towers`.
 
     Args:
         folder: of the bench.
@@ -127,7 +120,6 @@ def make_setting(folder: Path, port: int) -> Setting:
     write_tar(setting.changed_shard("changed"), _members([*_pairs(1)[:5], *_pairs(SHARDS)[5:]]))
     _cut(setting.corpus / DISTURBED_SHARD, setting.changed_shard("cut"))
     _write_web(setting.web, port)
-    _write_towers(folder)
     return setting
 
 
@@ -194,20 +186,3 @@ def _write_web(folder: Path, port: int) -> None:
             (folder / f"{key}.png").write_bytes(picture)
             lines.append(json.dumps({"url": f"http://127.0.0.1:{port}/{key}.png", "caption": caption, "key": key}))
     (folder / "pairs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _write_towers(folder: Path) -> None:
-    import open_clip
-    import torch
-    from safetensors.torch import save_file
-
-    (folder / "tiny.json").write_text(json.dumps({"model_cfg": _MODEL, "preprocess_cfg": _PREPROCESSING}))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = open_clip.CLIP(**json.loads(json.dumps(_MODEL)))
-        # Initial weights are made for training: so small that all captions would come out nearly the same.
-        for name, weight in model.named_parameters():
-            if weight.ndim >= 2:
-                torch.nn.init.normal_(weight, std=1.0 if "embedding" in name else 2 * weight.shape[-1] ** -0.5)
-    tensors = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, folder / "tiny.safetensors")

@@ -54,6 +54,7 @@ def open_bench(folder: Path, only: Sequence[str]) -> Iterator[Bench]:
 
     Raises:
         InputError: there is no such kind, no wanted one can be had here, or the folder is another version's.
+        CurateError: the towers cannot be written.
         OSError: the folder cannot be written.
     """
     nodes, prefork = RayNodes(), Prefork()
@@ -70,20 +71,23 @@ def open_bench(folder: Path, only: Sequence[str]) -> Iterator[Bench]:
     # Processes look for paths from another folder.
     folder = folder.resolve()
     unmount_below(folder)
-    setting, port = _setting(folder)
     try:
+        setting, port = _setting(folder, prefork)
         yield Bench(setting, port, prefork, kinds, left_out)
     finally:
         prefork.close()
         nodes.close()
 
 
-def _setting(folder: Path) -> tuple[Setting, int]:
+def _setting(folder: Path, prefork: Prefork) -> tuple[Setting, int]:
     file = folder / _SETTING_FILE
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         port = free_port()
         setting = make_setting(folder, port)
+        written = prefork.start(["curate.bench.chaos.towers"], [str(folder)], folder / "towers.log").wait()
+        if written.code:
+            raise CurateError(f"the towers cannot be written: {written.told[-2000:]}")
         file.write_text(json.dumps({"version": __version__, "port": port}), encoding="utf-8")
         return setting, port
     try:
