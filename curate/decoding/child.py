@@ -21,12 +21,16 @@ from curate.stages.decode import DecodeOptions, Outcome, decode_image
 
 _PR_SET_PDEATHSIG = 1
 _FIRST_TO_BE_KILLED = "1000"
+_LARGEST_LIMIT = 1 << 62
 
 
 def main() -> None:
     """Decode batch after batch until nobody sends any."""
     messages, answers = sys.stdin.buffer, sys.stdout.buffer
-    start = Start.from_bytes(_received(messages))
+    first = _received(messages)
+    if not first:
+        return
+    start = Start.from_bytes(first)
     _live_no_longer_than(start.parent)
     _be_frugal()
     used = _address_space()
@@ -34,11 +38,11 @@ def main() -> None:
     _send(answers, READY)
     while message := _received(messages):
         batch = Batch.from_bytes(message)
+        # An image is copied out of the shared memory: for that it has room twice.
+        _limit_memory(used + 2 * batch.memory_bytes + start.memory_bytes)
         if batch.memory_bytes != len(shared):
             shared.close()
             shared = mmap.mmap(int(sys.argv[1]), batch.memory_bytes)
-        limit = used + batch.memory_bytes + start.memory_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
         outcomes = []
         for row in range(len(batch.images)):
             ROW_IN_HAND.pack_into(shared, 0, row)
@@ -47,6 +51,12 @@ def main() -> None:
             outcomes.append(_decoded(shared, batch, row, start.options))
         signal.setitimer(signal.ITIMER_PROF, 0)
         _send(answers, outcomes_to_bytes(outcomes))
+
+
+def _limit_memory(limit: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = _LARGEST_LIMIT if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_AS, (min(limit, most), hard))
 
 
 def _decoded(shared: mmap.mmap, batch: Batch, row: int, options: DecodeOptions) -> Outcome:

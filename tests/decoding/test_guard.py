@@ -230,3 +230,18 @@ def test_a_decoder_process_loads_little() -> None:
     code = f"import curate.decoding.child, sys; print(sorted({heavy} & set(sys.modules)))"
     root = Path(__file__).parent.parent.parent
     assert subprocess.check_output([sys.executable, "-c", code], cwd=root) == b"[]\n"
+
+
+def test_no_limit_of_pixels_is_too_large_for_the_limit_of_memory() -> None:
+    with GuardedDecoder(DecodeOptions(32, max_pixels=10**18)) as decoder:
+        assert run(decoder, [GOOD])[0] == here([GOOD])[0]
+
+
+def test_a_memory_limit_that_is_there_already_is_no_obstacle() -> None:
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n"
+        + ORPHAN.partition("print")[0]
+        + "decoder.close()"
+    )
+    root = Path(__file__).parent.parent.parent
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
