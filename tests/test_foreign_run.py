@@ -1,4 +1,4 @@
-"""A run directory that somebody else wrote: nothing in it is executed, nothing outside of it is changed, no traceback."""
+"""A run directory of somebody else: nothing in it is executed, nothing outside is changed, no traceback."""
 
 import json
 import pickle

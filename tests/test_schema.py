@@ -1,6 +1,8 @@
 """The schema files are what the code says, and every column and status is documented."""
 
 import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curate.schema import (
     ANNOTATION_SCHEMA,
@@ -50,3 +52,14 @@ def test_columns_that_no_stage_made_are_null():
 
 def test_row_ids_differ_between_shards_and_rows():
     assert len({row_id("a.tar", 1), row_id("a.tar", 2), row_id("b.tar", 1)}) == 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(ANNOTATION_SCHEMA.names), unique=True), st.integers(0, 5), st.randoms())
+def test_any_columns_in_any_order_become_the_schema_row_by_row(names, rows, order):
+    order.shuffle(names)
+    columns = {name: pa.nulls(rows, ANNOTATION_SCHEMA.field(name).type) for name in names}
+    columns["stranger"] = pa.array(range(rows), pa.int64())
+    table = annotation_table(pa.table(columns))
+    assert table.schema.equals(ANNOTATION_SCHEMA)
+    assert table.num_rows == rows

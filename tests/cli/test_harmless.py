@@ -40,8 +40,8 @@ def test_styles_of_our_own_stay():
 def hostile_run(tmp_path_factory, tiny_encoder):
     """A finished run with hostile captions under hostile keys, one picture of which is broken."""
     folder = tmp_path_factory.mktemp("hostile-terminal")
-    pairs = make_pairs(60, seed=3)
-    captions = [*HOSTILE, *("a dog" for _ in range(60 - len(HOSTILE)))]
+    pairs = make_pairs(160, seed=3)
+    captions = [*HOSTILE, *("a dog" for _ in range(160 - len(HOSTILE)))]
     members = []
     for number, ((image, _), caption) in enumerate(zip(pairs, captions, strict=True)):
         key = f"{number:04d}\x1b[31m\u202e"
@@ -53,7 +53,7 @@ def hostile_run(tmp_path_factory, tiny_encoder):
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("--top", "noisy", "--count", "60"), ("--status", "corrupt_image"), ("--key",)]
+    "arguments", [(), ("--top", "noisy", "--count", "160"), ("--status", "corrupt_image"), ("--key",)]
 )
 def test_inspect_shows_a_hostile_run_as_text(hostile_run, curate, arguments):
     more = [*arguments, "0001\x1b[31m\u202e"] if arguments == ("--key",) else arguments

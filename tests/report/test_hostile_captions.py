@@ -12,7 +12,7 @@ from tests.corpus import make_pairs, write_shard
 pytestmark = pytest.mark.skipif(find_browser() is None, reason="no Chromium on this machine: apt-get install chromium")
 
 HOSTILE = [text for texts in TEXTS.values() for text in texts]
-PAIRS = 60
+PAIRS = 160
 # Direction marks of a text end with the element whose text they are in.
 NOT_ISOLATED = """[...document.body.querySelectorAll('*')].filter((element) =>
   [...element.childNodes].some((node) => node.nodeType === 3 && /[\\u202a-\\u202e\\u2066-\\u2069]/.test(node.data))

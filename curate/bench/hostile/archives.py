@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import random
 import tarfile
 from collections.abc import Callable, Iterable
@@ -16,7 +15,6 @@ OK = frozenset({Status.OK})
 _BLOCK = 512
 _PICTURE = saved(four_quarters(), "PNG")
 _NO_DATA = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE)
-MANY_MEMBERS = 1_000_000
 
 
 def _header(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE, link: str = "") -> bytes:
@@ -175,18 +173,6 @@ def _empty(draw: random.Random) -> HostileFile:
 def _duplicates(draw: random.Random) -> HostileFile:
     keys = ["same"] * draw.randrange(2, 20)
     return HostileFile(".tar", _tar(_pairs(keys)), _rows(keys))
-
-
-def many_members() -> HostileFile:
-    """A million members, of which every second one makes a row without a picture."""
-    buffer = io.BytesIO()
-    text = b"a" + bytes(_BLOCK - 1)
-    for number in range(MANY_MEMBERS):
-        buffer.write(_header(f"{number:09d}.txt" if number % 2 else f"{number:09d}.log", 1))
-        buffer.write(text)
-    missing = frozenset({Status.MISSING_IMAGE})
-    rows = tuple(ExpectedRow(f"{number:09d}", missing) for number in range(1, MANY_MEMBERS, 2))
-    return HostileFile(".tar", _tar(buffer.getvalue()), rows)
 
 
 _ONLY_ROWS = "the pairs around it are rows, it is none"
