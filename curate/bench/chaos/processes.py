@@ -61,6 +61,10 @@ class Listener:
         """All that was written by a process that has ended."""
         # What it has started may outlive it for a while, and holds the pipe open.
         self._thread.join(_PIPE_SECONDS)
+        return self.said()
+
+    def said(self) -> str:
+        """What was written until now."""
         return self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
 
 
@@ -100,19 +104,19 @@ class RunProcess:
         return True
 
     def wait(self) -> Ended:
-        """Wait for its end.
+        """Wait for its end; whoever interrupts that ends the process.
 
         Raises:
             CurateError: it hangs; it is killed then.
         """
         deadline = time.monotonic() + LONGEST_SECONDS
-        while (code := self._poll()) is None:
-            if time.monotonic() > deadline:
-                self.end()
-                raise CurateError(
-                    f"a run takes longer than {LONGEST_SECONDS:.0f} s; it wrote: {self._log.told()[-500:]}"
-                )
-            time.sleep(0.02)
+        try:
+            while (code := self._poll()) is None:
+                if time.monotonic() > deadline:
+                    raise CurateError(f"a run takes longer than {LONGEST_SECONDS:.0f} s: {self._log.said()[-500:]}")
+                time.sleep(0.02)
+        finally:
+            self.end()
         return Ended(code, self._log.told())
 
     def end(self) -> None:

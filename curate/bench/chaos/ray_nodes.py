@@ -22,6 +22,7 @@ _START_SECONDS = 300.0
 PATIENT = {
     # Ray gives up after 30 seconds otherwise, which a busy machine needs.
     "RAY_raylet_start_wait_time_s": f"{_START_SECONDS:.0f}",
+    "RAY_agent_register_timeout_ms": f"{1000 * _START_SECONDS:.0f}",
     # Ray's workers let all others go first otherwise, and starve on a busy machine.
     "RAY_worker_niceness": "0",
 }
