@@ -261,7 +261,7 @@ class _FixedShape:
 
     def __init__(self, device: str, rows: int) -> None:
         self._rows = rows
-        self._send = _SendToGpu() if device == "cuda" else _StayOnCpu()
+        self._send: _SendToGpu | _StayOnCpu = _SendToGpu() if device == "cuda" else _StayOnCpu()
 
     def __call__(self, tower: Callable[..., torch.Tensor], *columns: NDArray[Any]) -> NDArray[np.float32]:
         """Columns of n > 0 rows -> float32 [n, dim], unit norm.
@@ -272,7 +272,8 @@ class _FixedShape:
         import torch
 
         outputs: list[torch.Tensor] = []
-        start, sent = 0, None
+        start = 0
+        sent: _Batch | None = None
         with torch.inference_mode():
             while start < len(columns[0]):
                 sent = sent or self._sent(columns, start)
