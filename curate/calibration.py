@@ -475,7 +475,8 @@ def mixed_embeddings(pairs: pa.Table, embedded: pa.Table, random: np.random.Gene
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float16]:
     lengths = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
-    return (rows / lengths).astype(np.float16)
+    halves: NDArray[np.float16] = (rows / lengths).astype(np.float16)
+    return halves
 
 
 def _lists(rows: NDArray[np.float16]) -> pa.ListArray:

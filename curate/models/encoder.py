@@ -355,7 +355,7 @@ class _SendToGpu:
     def __init__(self) -> None:
         import torch
 
-        self._stream = torch.cuda.Stream()
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def __call__(self, columns: Sequence[NDArray[Any]]) -> list[torch.Tensor]:
         import torch
