@@ -341,9 +341,10 @@ class _PartLook:
                 continue
             problems: list[str] = []
             try:
-                problems = list(self._file(step, name, self.check.tree.files[name]))
+                problems.extend(self._file(step, name, self.check.tree.files[name]))
             except (OSError, pa.ArrowException, ValueError, LookupError, TypeError, AttributeError) as error:
-                problems = [f"cannot be read: {_first_line(error)}"]
+                # What was found before it stays in the list.
+                problems.append(f"cannot be read: {_first_line(error)}")
             if problems:
                 yield Finding(name, "; ".join(problems), _AGAIN)
 
@@ -421,7 +422,8 @@ class _PartLook:
             if problem is not None:
                 yield problem
         if step != ANNOTATIONS:
-            self._columns[step] = table
+            if table.num_rows == self.part.rows:
+                self._columns[step] = table
         elif is_current(facts) and set(self.check.made.lineage.steps) <= self._columns.keys():
             yield from self._contradictions(table)
 

@@ -255,7 +255,7 @@ def test_a_run_on_an_object_store_is_checked_alike(finished):
         store.write_bytes(name, data)
     assert verify_run(store).findings == ()
     store.write_bytes("noise/part-00000001.parquet", store.read_bytes("noise/part-00000002.parquet"))
-    assert [finding.file for finding in verify_run(store).findings] == [NOISE]
+    assert NOISE in {finding.file for finding in verify_run(store).findings}
 
 
 @pytest.mark.parametrize(
