@@ -88,6 +88,7 @@ class Disturbance:
         says: what such a run must say if it did not exit with 0; any of these texts.
         variant: which input the run ends on.
         ends_by_itself: whether the run goes on to its end and is not resumed.
+        input_is_read: whether it strikes only when the input is cut into parts: before, it would be another input.
         weight: how many of a mix are of this kind, against others.
     """
 
@@ -97,6 +98,7 @@ class Disturbance:
     says: ClassVar[tuple[str, ...]] = ()
     variant: ClassVar[Variant] = "as_written"
     ends_by_itself: ClassVar[bool] = False
+    input_is_read: ClassVar[bool] = False
     weight: ClassVar[int] = 4
 
     def why_not(self) -> str | None:
@@ -268,7 +270,7 @@ class ShardVanishes(Disturbance):
     """A shard is moved away, and put back before the run is resumed."""
 
     kind, about = "shard_vanishes", "a shard vanishes, and comes back"
-    codes, says = frozenset({0, 1, 2}), ("vanished", "matches no file")
+    codes, says, input_is_read = frozenset({0, 1}), ("vanished",), True
 
     def strike(self, site: Site, run: RunProcess) -> bool:
         """See Disturbance."""

@@ -32,14 +32,15 @@ class Moment:
         return f"{when} + {self.delay:.2f} s"
 
 
-def draw_moment(rng: random.Random, folders: dict[str, int]) -> Moment:
+def draw_moment(rng: random.Random, folders: dict[str, int], input_is_read: bool) -> Moment:
     """A moment of a run; each folder is as likely as the others, and so is the time before the first.
 
     Args:
         rng: decides.
         folders: how many files an undisturbed run leaves in each folder.
+        input_is_read: whether the moment must come after the input is cut into parts.
     """
-    folder = rng.choice(["", *sorted(folders)])
+    folder = rng.choice([*([] if input_is_read else [""]), *sorted(folders)])
     files = rng.randint(1, folders[folder]) if folder else 0
     # Half of them fall right on the file: while it is written, or while its end is noted.
     delay = rng.choice([0.0, rng.uniform(0.0, LONGEST_DELAY)])

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from pydantic import TypeAdapter
+
 from curate.bench.noise import versions_and_machine
 from curate.bench.tables import TextTable
 from curate.errors import InputError
@@ -54,6 +56,9 @@ class Outcome:
         return not (rows or self.files_different or self.temporary_left or self.redone or self.broken)
 
 
+_READER = TypeAdapter(Outcome)
+
+
 def note(outcome: Outcome, folder: Path) -> None:
     """Add an outcome to the bench's journal."""
     with (folder / JOURNAL).open("a", encoding="utf-8") as file:
@@ -73,13 +78,9 @@ def known_outcomes(folder: Path) -> list[Outcome]:
     if lines and not lines[-1].endswith("\n"):
         journal.write_text("".join(lines[:-1]), encoding="utf-8")
     try:
-        return [_outcome(json.loads(line)) for line in lines if line.endswith("\n")]
-    except (ValueError, TypeError) as error:
+        return [_READER.validate_json(line) for line in lines if line.endswith("\n")]
+    except ValueError as error:
         raise InputError(f"{journal}: is not a journal of this version: {error}. Name a new --work.") from None
-
-
-def _outcome(held: Mapping[str, Any]) -> Outcome:
-    return Outcome(**{name: tuple(value) if isinstance(value, list) else value for name, value in held.items()})
 
 
 _COUNTED = (

@@ -27,7 +27,7 @@ def _shifted_time_ns() -> int:
     return _true_time_ns() + _offset * 10**9
 
 
-class _ShiftedDatetime(_TrueDatetime):
+class _ShiftedDatetime(datetime.datetime):
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> _ShiftedDatetime:
         return cls.fromtimestamp(_shifted_time(), tz)

@@ -66,7 +66,7 @@ def _tried(trial: Trial, site: Site, undisturbed: Snapshot, prefork: Prefork) ->
     site.setting.copy_corpus(site.corpus, "as_written")
     pipeline = site.folder / "pipeline.yaml"
     site.setting.write_pipeline(pipeline, site.corpus, site.output, disturbance.variant)
-    moment = draw_moment(site.rng, _folders(undisturbed))
+    moment = draw_moment(site.rng, _folders(undisturbed), disturbance.input_is_read)
     with disturbance.prepared(site) as started:
         try:
             run = _start(started, pipeline, site.folder / "disturbed.log", prefork)
@@ -83,7 +83,11 @@ def _tried(trial: Trial, site: Site, undisturbed: Snapshot, prefork: Prefork) ->
             before = take_snapshot(site.output)
             if not (disturbance.ends_by_itself and ended.code == 0):
                 broken += _resume(pipeline, site, prefork)
-            return _outcome(trial, moment, ended, broken, before, take_snapshot(site.output), undisturbed, began)
+            outcome = _outcome(trial, moment, ended, broken, before, take_snapshot(site.output), undisturbed, began)
+            if not outcome.recovered and site.disk.is_mount():
+                # What is to be looked into would go with the mount.
+                shutil.copytree(site.output, site.folder / "kept")
+            return outcome
         finally:
             unmount_below(site.folder)
 

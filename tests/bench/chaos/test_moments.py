@@ -10,7 +10,7 @@ FOLDERS = {"embed": 8, "artifacts/noise": 3, "annotations": 8}
 
 def drawn(seed, count):
     rng = random.Random(seed)
-    return [draw_moment(rng, FOLDERS) for _ in range(count)]
+    return [draw_moment(rng, FOLDERS, input_is_read=False) for _ in range(count)]
 
 
 def test_the_same_seed_gives_the_same_moments():
@@ -26,6 +26,11 @@ def test_every_step_and_the_time_before_is_hit_at_a_file_it_has():
     delays = [moment.delay for moment in moments]
     assert min(delays) == 0.0
     assert 0.9 * LONGEST_DELAY < max(delays) <= LONGEST_DELAY
+
+
+def test_a_moment_can_be_kept_out_of_the_time_before_the_input_is_read():
+    rng = random.Random(0)
+    assert {draw_moment(rng, FOLDERS, input_is_read=True).folder for _ in range(100)} == set(FOLDERS)
 
 
 def test_the_nth_file_is_waited_for(tmp_path):
