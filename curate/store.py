@@ -138,6 +138,17 @@ class RunStore:
         except (ValueError, RecursionError):
             raise CurateError(f"{self.path(name)}: is not readable as JSON. Delete it and run again.") from None
 
+    def read_object(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the run that holds an object, or None if it is absent.
+
+        Raises:
+            CurateError: it holds something else.
+        """
+        value = self.read_json(name)
+        if value is not None and not isinstance(value, dict):
+            raise CurateError(f"{self.path(name)}: holds no JSON object. Delete it and run again.")
+        return value
+
     def append_line(self, name: str, line: str) -> None:
         """Append one line to a local journal; on an object store this does nothing, as it has no appending."""
         if self._is_local:
@@ -206,7 +217,7 @@ class RunStore:
         try:
             with self._fs.open(f"{self._root}/{name}", "rb") as file:
                 return pq.ParquetFile(file).read(columns=None if columns is None else list(columns))
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise CurateError(f"{self.path(name)}: cannot be read: {error}. Delete it and run again.") from error
 
     def read_batches(self, name: str, rows: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -220,7 +231,7 @@ class RunStore:
                 # Without pre-buffering a column is read page by page.
                 opened = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
                 yield from opened.iter_batches(rows, columns=list(columns))
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise CurateError(f"{self.path(name)}: cannot be read: {error}. Delete it and run again.") from error
 
     def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
@@ -235,15 +246,27 @@ class RunStore:
         files = [f"{self._root}/{name}" for name in names]
         try:
             return dataset.dataset(files, filesystem=self._fs, format="parquet")
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise CurateError(f"{self.path(names[0])}: cannot be read: {error}. Delete it and run again.") from error
+
+    def read_schema(self, name: str) -> pa.Schema:
+        """Columns of a Parquet file of the run.
+
+        Raises:
+            CurateError: the file is absent or broken; says which.
+        """
+        try:
+            with self._fs.open(f"{self._root}/{name}", "rb") as file:
+                return pq.read_schema(file)
+        except (OSError, pa.ArrowException) as error:
+            raise CurateError(f"{self.path(name)}: cannot be read: {error}. Delete it and run again.") from error
 
     def read_facts(self, name: str) -> dict[str, Any] | None:
         """The `facts` of a Parquet file of the run; None if it is absent, broken or not ours."""
         try:
             with self._fs.open(f"{self._root}/{name}", "rb") as file:
                 metadata = pq.read_schema(file).metadata or {}
-        except (OSError, pa.ArrowInvalid):
+        except (OSError, pa.ArrowException):
             return None
         facts = metadata.get(METADATA_KEY)
         return json.loads(facts) if facts else None
