@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from curate.errors import CurateError
 from curate.sources.base import Part, Shard, ShardError, ShardIndex, Source
 from curate.store import MANIFEST_FILE, RunStore
 
@@ -112,8 +113,8 @@ class _Old:
 
 def _read_old(store: RunStore, cutting: str) -> _Old:
     facts = store.read_facts(MANIFEST_FILE)
-    state = store.read_json(STAMPS_FILE) or {}
-    if facts is None or facts["cutting"] != cutting or not store.exists(ERRORS_FILE):
+    state = store.read_object(STAMPS_FILE) or {}
+    if facts is None or facts.get("cutting") != cutting or not store.exists(ERRORS_FILE):
         return _Old({}, (), {}, None)
     parts = read_parts(store)
     errors = tuple(ShardError(**row) for row in store.read_table(ERRORS_FILE).to_pylist())
@@ -127,10 +128,15 @@ def read_parts(store: RunStore) -> dict[int, Part]:
     Raises:
         CurateError: there is no manifest, or it cannot be read.
     """
-    return {
-        row.pop("part"): Part(**{**row, "duplicate_rows": tuple(row["duplicate_rows"])})
-        for row in store.read_table(MANIFEST_FILE).to_pylist()
-    }
+    try:
+        return {
+            row.pop("part"): Part(**{**row, "duplicate_rows": tuple(row["duplicate_rows"])})
+            for row in store.read_table(MANIFEST_FILE).to_pylist()
+        }
+    except (KeyError, TypeError):
+        raise CurateError(
+            f"{store.path(MANIFEST_FILE)}: does not hold the parts of a run. Delete it and run again."
+        ) from None
 
 
 def _index_changed(source: Source, shards: Sequence[Shard], old: _Old, index: Indexer) -> dict[str, ShardIndex]:

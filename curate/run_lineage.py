@@ -80,7 +80,7 @@ def _in_order(store: RunStore, tree: RunTree, own: Sequence[str], facts: Mapping
     """Stages of the user's own in the order of their columns in the annotations."""
     if len(own) < 2:
         return list(own)
-    schemas = (store.read_schema(f"{ANNOTATIONS}/{name}") for name in tree.parts_of(ANNOTATIONS))
+    schemas = (store.find_schema(f"{ANNOTATIONS}/{name}") for name in tree.parts_of(ANNOTATIONS))
     columns: list[str] = next((schema.names for schema in schemas if schema is not None), [])
     place = {name: number for number, name in enumerate(columns)}
 

@@ -7,7 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from curate.config import PipelineConfig
+from curate.errors import CurateError
 from curate.events import Event, RunFigures
 from curate.json_logs import time_text, utc_now
 from curate.plan import FitStep, Plan, RowStep
@@ -23,7 +26,7 @@ RUN_FILE_SECONDS = 10.0
 
 def save_timings(store: RunStore, reports: Sequence[StepReport]) -> None:
     """Remember the pairs per second of every step that did something."""
-    known = store.read_json(TIMINGS_FILE) or {}
+    known = store.read_object(TIMINGS_FILE) or {}
     measured = {report.name: report.seconds / report.rows for report in reports if report.rows}
     if measured:
         store.write_json(TIMINGS_FILE, {**known, **measured})
@@ -31,7 +34,7 @@ def save_timings(store: RunStore, reports: Sequence[StepReport]) -> None:
 
 def estimate_seconds(plan: Plan) -> dict[str, float]:
     """Seconds that each step may take, from what it took here or in a trial; steps never run before are left out."""
-    per_row = RunStore(plan.config.output).read_json(TIMINGS_FILE) or {}
+    per_row = RunStore(plan.config.output).read_object(TIMINGS_FILE) or {}
     seconds: dict[str, float] = {}
     for step in plan.steps:
         if isinstance(step, RowStep):
@@ -55,7 +58,7 @@ class RunFile:
     def __init__(self, store: RunStore, now: Callable[[], datetime] = utc_now) -> None:
         self._store, self._now = store, now
         self._started = time_text(now())
-        self._last_worked: dict[str, Any] = (store.read_json(RUN_FILE) or {}).get("last_worked", {})
+        self._last_worked: dict[str, Any] = (store.read_object(RUN_FILE) or {}).get("last_worked", {})
 
     def __call__(self, event: Event, figures: RunFigures) -> None:
         """See Listener.
@@ -81,13 +84,19 @@ def remember_config(store: RunStore, config: PipelineConfig) -> None:
 
 def remembered_config(store: RunStore) -> PipelineConfig | None:
     """The pipeline that made a run, its input's relative paths made absolute; None: the run does not say."""
-    held = store.read_json(PIPELINE_FILE)
+    held = store.read_object(PIPELINE_FILE)
     if held is None:
         return None
-    config = PipelineConfig.model_validate(held["pipeline"])
-    paths = [_from_folder(path, held["folder"]) for path in config.input.paths]
+    try:
+        config, folder = PipelineConfig.model_validate(held["pipeline"]), str(held["folder"])
+    except (KeyError, ValidationError):
+        raise CurateError(
+            f"{store.path(PIPELINE_FILE)}: does not hold a pipeline that this version reads. Name the pipeline file "
+            "with --pipeline, or delete this one and run again."
+        ) from None
+    paths = [_from_folder(path, folder) for path in config.input.paths]
     root = config.input.image_root
-    given = {"path": paths, **({} if root is None else {"image_root": _from_folder(root, held["folder"])})}
+    given = {"path": paths, **({} if root is None else {"image_root": _from_folder(root, folder)})}
     return config.model_copy(update={"input": config.input.model_copy(update=given)})
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ log = logging.getLogger(__name__)
 ARTIFACT_FILE = "artifact.json"
 SELF_DIGEST = "digest"
 """In an artifact.json: digest of everything else in it."""
+_PLAIN_NAME = re.compile(r"[\w-][\w.-]*")
 # No file has it: a table that was read from a file tells nothing.
 _TOLD_KEY = b"told"
 INPUT_STEP = "embed"
@@ -601,10 +603,46 @@ def read_artifact(store: RunStore, fit: str) -> dict[str, bytes]:
         raise CurateError(
             f"{store.path(artifact_folder(fit))}: the fit is missing or incomplete; run the pipeline again"
         )
-    return {name: store.read_bytes(f"{artifact_folder(fit)}/{name}") for name in facts["files"]}
+    return {name: _artifact_file(store, f"{artifact_folder(fit)}/{name}") for name in facts["files"]}
+
+
+def _artifact_file(store: RunStore, name: str) -> bytes:
+    try:
+        data = store.read_bytes(name)
+    except OSError as error:
+        raise CurateError(f"{store.path(name)}: cannot be read: {error}. Delete its folder and run again.") from None
+    if name.endswith(".safetensors") and not holds_tensors(data):
+        raise CurateError(
+            f"{store.path(name)}: is no safetensors file, or not a whole one. Delete its folder and run again."
+        )
+    return data
+
+
+def holds_tensors(data: bytes) -> bool:
+    """Whether bytes are a safetensors file by its header: all of its tensors lie in the file, one behind the other."""
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 + size:
+        return False
+    try:
+        header = json.loads(data[8 : 8 + size])
+        places = sorted(tensor["data_offsets"] for name, tensor in header.items() if name != "__metadata__")
+        ends = [0, *(end for _, end in places)]
+        return ends[-1] == len(data) - 8 - size and [start for start, _ in places] == ends[:-1]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return False
 
 
 def read_artifact_facts(store: RunStore, fit: str) -> dict[str, Any] | None:
     """Fingerprint and diagnostics of a fit, None if it is not complete."""
-    facts: dict[str, Any] | None = store.read_json(f"{artifact_folder(fit)}/{ARTIFACT_FILE}")
+    name = f"{artifact_folder(fit)}/{ARTIFACT_FILE}"
+    facts = store.read_object(name)
+    if facts is not None and not (
+        _names_plain_files(facts.get("files")) and isinstance(facts.get("fingerprint"), str)
+    ):
+        raise CurateError(f"{store.path(name)}: does not say what a fit left there. Delete its folder and run again.")
     return facts
+
+
+def _names_plain_files(files: Any) -> bool:
+    """Whether it is a list of names that lie in the artifact's own folder."""
+    return isinstance(files, list) and all(isinstance(name, str) and _PLAIN_NAME.fullmatch(name) for name in files)

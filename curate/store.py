@@ -200,6 +200,17 @@ class RunStore:
         except (ValueError, RecursionError):
             raise CurateError(f"{self.path(name)}: is not readable as JSON. Delete it and run again.") from None
 
+    def read_object(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the run that holds an object, or None if it is absent.
+
+        Raises:
+            CurateError: it holds something else.
+        """
+        value = self.read_json(name)
+        if value is not None and not isinstance(value, dict):
+            raise CurateError(f"{self.path(name)}: holds no JSON object. Delete it and run again.")
+        return value
+
     def open(self, name: str) -> BinaryIO:
         """A file of the run for reading; FileNotFoundError if it is absent."""
         return cast(BinaryIO, self._fs.open(f"{self._root}/{name}", "rb"))
@@ -304,7 +315,7 @@ class RunStore:
             with self._fs.open(f"{self._root}/{name}", "rb") as file:
                 opened = pq.ParquetFile(file, page_checksum_verification=True)
                 return opened.read(columns=None if columns is None else list(columns))
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise CurateError(f"{self.path(name)}: cannot be read: {error}. Delete it and run again.") from error
 
     def read_batches(self, name: str, rows: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -320,7 +331,7 @@ class RunStore:
                     file, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
                 )
                 yield from opened.iter_batches(rows, columns=list(columns))
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise CurateError(f"{self.path(name)}: cannot be read: {error}. Delete it and run again.") from error
 
     def dataset(self, names: Sequence[str]) -> pyarrow.dataset.Dataset:
@@ -335,20 +346,31 @@ class RunStore:
         files = [f"{self._root}/{name}" for name in names]
         try:
             return dataset.dataset(files, filesystem=self._fs, format="parquet")
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise CurateError(f"{self.path(names[0])}: cannot be read: {error}. Delete it and run again.") from error
 
-    def read_schema(self, name: str) -> pa.Schema | None:
-        """The schema of a Parquet file of the run; None if it is absent or broken."""
+    def read_schema(self, name: str) -> pa.Schema:
+        """Columns of a Parquet file of the run.
+
+        Raises:
+            CurateError: the file is absent or broken; says which.
+        """
         try:
             with self.open(name) as file:
                 return pq.read_schema(file)
-        except (OSError, pa.ArrowInvalid):
+        except (OSError, pa.ArrowException) as error:
+            raise CurateError(f"{self.path(name)}: cannot be read: {error}. Delete it and run again.") from error
+
+    def find_schema(self, name: str) -> pa.Schema | None:
+        """The same; None if the file is absent or broken."""
+        try:
+            return self.read_schema(name)
+        except CurateError:
             return None
 
     def read_facts(self, name: str) -> dict[str, Any] | None:
         """The `facts` of a Parquet file of the run; None if it is absent, broken or not ours."""
-        schema = self.read_schema(name)
+        schema = self.find_schema(name)
         facts = None if schema is None else (schema.metadata or {}).get(METADATA_KEY)
         return json.loads(facts) if facts else None
 

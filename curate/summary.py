@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.errors import LEARNED, InputError
+from curate.errors import LEARNED, CurateError, InputError
 from curate.ranking import ORDERS, BestRows, Order, doubles, unscored_last
 from curate.rounds import rounds_of
 from curate.run_format import check_format
-from curate.schema import Status, annotation_table
+from curate.schema import ANNOTATION_SCHEMA, Status, annotation_table
 from curate.store import RunStore
 from curate.where import parse_where
 
@@ -134,7 +134,22 @@ def annotation_files(store: RunStore) -> list[str]:
     names = sorted(n for n in store.list_stamps(ANNOTATIONS) if n.startswith("part-") and n.endswith(".parquet"))
     if not names:
         raise InputError(f"{store.url}: no annotations here. Is it a run directory, and did `curate run` finish?")
-    return [f"{ANNOTATIONS}/{name}" for name in names]
+    files = [f"{ANNOTATIONS}/{name}" for name in names]
+    _check_columns(store, files[0])
+    return files
+
+
+def _check_columns(store: RunStore, file: str) -> None:
+    """Raises CurateError if the annotations lack what every version has, or hold it as something else."""
+    found = store.read_schema(file)
+    for name in ("row_id", "shard", "row", "key", "caption", "status", "noise_prob", "label"):
+        expected = ANNOTATION_SCHEMA.field(name).type
+        if name not in found.names or found.field(name).type != expected:
+            held = found.field(name).type if name in found.names else "nothing"
+            raise CurateError(
+                f"{store.path(file)}: column {name} must hold {expected}, but holds {held}: these are no annotations. "
+                "Delete them and run again."
+            )
 
 
 def annotations_of(
@@ -184,7 +199,7 @@ def summarize(store: RunStore, top: int = 5, order: Order = "noisy", pairs: Pair
         for label, counts in histogram.items():
             counts += _by_noise_prob(table.filter(pc.equal(table.column("label"), label)))
         best.look_at(table)
-    facts = store.read_json("artifacts/noise/artifact.json") or {}
+    facts = store.read_object("artifacts/noise/artifact.json") or {}
     return Summary(
         run_pairs=run_pairs,
         pairs=found,
@@ -207,7 +222,7 @@ def verdicts(store: RunStore) -> list[str]:
         InputError: there are no annotations.
     """
     used = store.read_facts(annotation_files(store)[0]) or {}
-    found = [store.read_json(f"artifacts/{fit}/artifact.json") or {} for fit in _FITS_WITH_VERDICTS]
+    found = [store.read_object(f"artifacts/{fit}/artifact.json") or {} for fit in _FITS_WITH_VERDICTS]
     pairs = zip(_FITS_WITH_VERDICTS, found, strict=True)
     told = [facts["diagnostics"] for fit, facts in pairs if facts and facts["fingerprint"] == used.get(f"{fit}_fit")]
     return [each["verdict"] for each in told if each.get("verdict", LEARNED) != LEARNED]

@@ -19,6 +19,7 @@ MADE_OF_TORCH = {
     "completion/coca.py",
     "models/captioner.py",
     "models/captioner_networks.py",
+    "models/clip_tokenizer.py",
     "models/endings.py",
     "models/finetune.py",
     "models/lora.py",

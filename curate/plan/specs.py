@@ -44,8 +44,8 @@ def remembered(
 ) -> _Spec:
     """The spec as an earlier run resolved it if nothing about it changed: resolving may load the model."""
     asked = {"options": options, "files": _file_stamps(options["model"], options["pretrained"])}
-    known = store.read_json(file)
-    if known is not None and known["asked"] == asked:
+    known = store.read_object(file)
+    if known is not None and known.get("asked") == asked:
         spec = kind.from_json(known["spec"])
         if all(version(name) == found for name, found in spec.libraries.items()):
             return spec

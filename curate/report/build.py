@@ -111,7 +111,7 @@ def _pictures(
 
 def _times(store: RunStore, pairs: int) -> list[StepTime]:
     """As last measured, in the order of their names; a fit works on its sample only."""
-    measured: dict[str, float] = store.read_json(TIMINGS_FILE) or {}
+    measured: dict[str, float] = store.read_object(TIMINGS_FILE) or {}
     times = []
     for name, seconds in measured.items():
         fit = name.removesuffix(" fit")

@@ -34,14 +34,14 @@ def test_an_input_is_drawn_again_from_its_seed(kind):
 
 @pytest.mark.slow
 def test_hostile_inputs_come_out_as_promised(curate, tmp_path):
-    code, out, _ = curate("bench", "hostile", "--inputs", "300", "--seed", "5", "--json", tmp_path / "found.json")
+    code, out, _ = curate("bench", "hostile", "--inputs", "150", "--seed", "5", "--json", tmp_path / "found.json")
     assert code == 0, out
     environment, *records = json.loads((tmp_path / "found.json").read_text())
     assert environment["metric"] == "environment"
     total = Counter()
     for record in records:
         total[record["metric"]] += record["value"]
-    assert total == {"inputs": 300, "promised": 300, "crash": 0, "hang": 0, "outside": 0, "wrong": 0}
+    assert total == {"inputs": 150, "promised": 150, "crash": 0, "hang": 0, "outside": 0, "wrong": 0}
 
 
 PLANTED = {
