@@ -82,8 +82,8 @@ def _exact(pairs: int) -> Measure:
 
 def nearest_exactly(base: Floats, asked: Floats) -> NDArray[np.int64]:
     """Positions in `base` of the 30 largest inner products with each row of `asked`; int64 [n, 30], in no order."""
-    best = np.full((len(asked), NEIGHBOURS), -np.inf, dtype=np.float32)
-    places = np.zeros((len(asked), NEIGHBOURS), dtype=np.int64)
+    best: Floats = np.full((len(asked), NEIGHBOURS), -np.inf, dtype=np.float32)
+    places: NDArray[np.int64] = np.zeros((len(asked), NEIGHBOURS), dtype=np.int64)
     for start in range(0, len(base), _ROWS_AT_ONCE):
         cosine = np.concatenate([best, asked @ base[start : start + _ROWS_AT_ONCE].T], axis=1)
         chosen = np.argpartition(cosine, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:]

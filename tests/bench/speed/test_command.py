@@ -32,7 +32,7 @@ def test_the_command_measures_and_writes_records(curate, tmp_path):
     speeds = {r["method"]: r for r in records if r["metric"] == "images_per_second"}
     assert set(speeds) == {"bare_loop", "decode_all_cores", "limit"}
     assert all(r["value"] > 0 and r["repeats"] == 2 for r in speeds.values())
-    assert "fp32" in speeds["bare_loop"]["how"]
+    assert "batches of" in speeds["bare_loop"]["how"]
     assert "bare_loop" in out
 
 
