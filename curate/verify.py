@@ -113,9 +113,18 @@ def verify_run(store: RunStore, quick: bool = False, workers: int = WORKERS) -> 
     if MANIFEST_FILE not in tree.files and not tree.parts_of(ANNOTATIONS):
         raise InputError(f"{store.url}: is no run directory: it has neither a manifest nor annotations")
     check = _Check(store, tree, quick, dropped, workers, lineage_of(store, tree))
-    findings = sorted(set(check.findings()), key=lambda finding: finding.file)
-    return Verified(
-        store.url, quick, check.checked(), tuple(findings), tuple(check.notes()), time.monotonic() - started
+    findings = _by_file(check.findings())
+    return Verified(store.url, quick, check.checked(), findings, tuple(check.notes()), time.monotonic() - started)
+
+
+def _by_file(findings: Iterator[Finding]) -> tuple[Finding, ...]:
+    """One finding for each file, with all that is wrong with it."""
+    found: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        found[finding.file].append(finding)
+    return tuple(
+        Finding(file, "; ".join(dict.fromkeys(each.problem for each in found[file])), found[file][0].advice)
+        for file in sorted(found)
     )
 
 
