@@ -37,6 +37,7 @@ def lock_run(store: RunStore) -> Iterator[None]:
     if root is None:
         yield
         return
+    store.check_inside("_state/lock")
     (root / "_state").mkdir(parents=True, exist_ok=True)
     with (root / "_state" / "lock").open("w") as file:
         try:

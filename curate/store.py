@@ -111,6 +111,18 @@ class RunStore:
         finally:
             temporary.unlink(missing_ok=True)
 
+    def check_inside(self, name: str) -> None:
+        """Whether a local file of the run may be written without this class.
+
+        Raises:
+            CurateError: it is a link, or lies behind one that leads out of the run directory.
+        """
+        if self._is_local:
+            target = Path(self._root, name)
+            self._refuse_links(target)
+            if target.is_symlink():
+                raise CurateError(f"{target}: is a link, behind which nothing is written. Delete it.")
+
     def _refuse_links(self, target: Path) -> None:
         """Raises CurateError for a file behind a link out of the run directory: it is not ours to change."""
         root = os.path.realpath(self._root)
@@ -152,10 +164,8 @@ class RunStore:
     def append_line(self, name: str, line: str) -> None:
         """Append one line to a local journal; on an object store this does nothing, as it has no appending."""
         if self._is_local:
+            self.check_inside(name)
             target = Path(self._root, name)
-            self._refuse_links(target)
-            if target.is_symlink():
-                raise CurateError(f"{target}: is a link, behind which nothing is written. Delete it.")
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
