@@ -32,6 +32,7 @@ def lock_run(store: RunStore) -> Iterator[None]:
 
     Raises:
         InputError: another run is at work there.
+        CurateError: the lock lies behind a link out of the run directory.
     """
     root = store.local_root
     if root is None:
