@@ -195,6 +195,7 @@ def _kernel_lock(store: RunStore, held: ExitStack) -> bool:
     root = store.local_root
     if root is None:
         return False
+    store.check_inside(KERNEL_LOCK)
     path = root / KERNEL_LOCK
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

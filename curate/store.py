@@ -173,6 +173,18 @@ class RunStore:
         with _whole(target, data) as temporary:
             temporary.replace(target)
 
+    def check_inside(self, name: str) -> None:
+        """Whether a local file of the run may be written without this class.
+
+        Raises:
+            CurateError: it is a link, or lies behind one that leads out of the run directory.
+        """
+        if self._is_local:
+            target = Path(self._root, name)
+            self._refuse_links(target)
+            if target.is_symlink():
+                raise CurateError(f"{target}: is a link, behind which nothing is written. Delete it.")
+
     def _refuse_links(self, target: Path) -> None:
         """Raises CurateError for a file behind a link out of the run directory: it is not ours to change."""
         root = os.path.realpath(self._root)
