@@ -1,7 +1,7 @@
 """CLIP's tokenizer with open_clip's token ids for every text, in time that grows with its length.
 
-open_clip's own takes the square of a word's length (40 seconds for one of 8,000 letters), tokenizes what it then cuts
-off, and remembers every word it ever saw. Web captions have words of a million letters.
+open_clip's own takes the square of a word's length, tokenizes what it then cuts off, and remembers every word it ever
+saw. Web captions have words of a million letters.
 """
 
 from __future__ import annotations
