@@ -67,12 +67,6 @@ log = logging.getLogger(__name__)
 
 REACH_SECONDS = 5.0
 """How long a cluster has to accept a connection."""
-MODEL_CPUS, DECODER_CPUS = 0.95, 0.05
-"""What a CPU model worker and a decode worker beside it ask Ray for: one of each for every core, which takes turns.
-
-A core that only decodes would idle most of its time where pictures are small, and hold all others up where they are
-large. How much of a core is spent on what is left to the operating system; full buffers stop the readers.
-"""
 TRAIN_RETRIES = 3
 """How often workers of a training may die."""
 _TRAIN_ERROR = "_state/training-error.json"
@@ -471,7 +465,7 @@ class RayRunner:
         """Start or join a cluster.
 
         Args:
-            workers: most model workers; default: all GPUs, or all CPUs.
+            workers: most model workers; default: all GPUs, or all CPUs but one.
             address: of a running cluster; default: RAY_ADDRESS, else a local cluster.
 
         Raises:
@@ -512,7 +506,7 @@ class RayRunner:
             InputError: the cluster can never schedule the step; with the arithmetic.
         """
         workers, per_worker = self.model_workers(work.device, len(tasks))
-        on_cpu = work.device == "cpu"
+        decoders = max(1, self._cpus() - int(workers * per_worker["num_cpus"]))
         import ray.data
         from ray.data import ActorPoolStrategy
 
@@ -525,9 +519,8 @@ class RayRunner:
                 fn_constructor_args=(shared,),
                 batch_size=1,
                 batch_format="pyarrow",
-                num_cpus=DECODER_CPUS if on_cpu else 1,
-                compute=ActorPoolStrategy(min_size=1, max_size=min(self._cpus(), len(tasks))),
-                scheduling_strategy="SPREAD",
+                num_cpus=1,
+                compute=ActorPoolStrategy(min_size=1, max_size=min(decoders, len(tasks))),
             )
             .map_batches(
                 _Body,
@@ -535,7 +528,6 @@ class RayRunner:
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(size=workers),
-                scheduling_strategy="SPREAD",
                 **per_worker,
             )
         )
@@ -619,7 +611,7 @@ def share_out(device: str, parts: int, cpus: int, gpus: int, most: int | None) -
             f"cannot be scheduled: 1 model worker x 1 CPU + 1 decode worker x 1 CPU = 2 CPU, the cluster has "
             f"{cpus}. Use --runner local, or a cluster with 2 CPUs."
         )
-    return max(1, min(parts, cpus, most or cpus)), {"num_cpus": MODEL_CPUS}
+    return max(1, min(parts, cpus - 1, most or cpus - 1)), {"num_cpus": 1}
 
 
 @contextmanager

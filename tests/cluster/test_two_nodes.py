@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from curate.execution import MODEL_CPUS, RayRunner
+from curate.execution import RayRunner
 from tests.conftest import Pipeline
 
 
 @pytest.fixture
 def two_nodes():
-    """The address of a cluster whose nodes have one CPU each, so that its workers cannot all run on one."""
+    """The address of a cluster whose nodes have one CPU each: where one reads, the other has to run the model."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
@@ -31,7 +31,7 @@ def test_two_nodes_leave_the_bytes_of_one_machine(finished, two_nodes, tmp_path,
     ours.raw["input"] = {**finished.raw["input"], "path": os.path.relpath(finished.raw["input"]["path"], driver)}
     runner = RayRunner(address=two_nodes)
     try:
-        assert runner.model_workers("cpu", 8) == (2, {"num_cpus": MODEL_CPUS})
+        assert runner.model_workers("cpu", 8) == (1, {"num_cpus": 1})
         heard = ours.run(runner=runner)
     finally:
         runner.close()
