@@ -48,9 +48,9 @@ def test_contestants_embed_every_image(work, tmp_path):
 
 
 def test_memory_is_that_of_a_whole_run(tmp_path):
-    bench = SpeedBench([], [0], 1, "unused", "cpu", tmp_path, sizes=Sizes(memory_rows=120, memory_times=(1,)))
+    bench = SpeedBench([], [0], 1, "unused", "cpu", tmp_path, sizes=Sizes(memory_rows=240, memory_times=(1,)))
     (once,) = bench_speed(bench, ["memory"], lambda _: None)
-    assert (once["pairs"], once["unit"]) == (120, "MiB")
+    assert (once["pairs"], once["unit"]) == (240, "MiB")
     assert once["value"] > 100
     assert not list(tmp_path.glob("memory-*"))
 
@@ -81,7 +81,7 @@ def test_the_gpu_script_says_that_there_is_none(monkeypatch):
 
 def test_a_second_run_does_nothing(tmp_path):
     bench = SpeedBench([], [0], 1, "unused", "cpu", tmp_path)
-    given = {**_drawn_pipeline(bench, 200, 100, 200), "output": str(tmp_path / "run")}
+    given = {**_drawn_pipeline(bench, 240, 120, 200), "output": str(tmp_path / "run")}
     measure = pipeline_run._make({"pipeline": given, "runner": "local"})
-    assert measure()["rows"]["embed"] == 200
+    assert measure()["rows"]["embed"] == 240
     assert measure()["rows"]["embed"] == 0
