@@ -503,7 +503,7 @@ class RayRunner:
         """Start or join a cluster.
 
         Args:
-            workers: most model workers; default: all GPUs, or all CPUs but one.
+            workers: most model workers; default: all GPUs, or all CPUs.
             address: of a running cluster; default: RAY_ADDRESS, else a local cluster.
 
         Raises:

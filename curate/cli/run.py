@@ -322,7 +322,7 @@ def _resources(runner: Runner, plan: Plan) -> str:
 
     if isinstance(runner, RayRunner):
         workers, each = runner.model_workers(plan.spec.device, len(plan.manifest.parts))
-        return f"Ray: {workers} model workers with {each}, the other CPUs decode"
+        return f"Ray: {workers} model workers with {each}, decoding beside them"
     assert isinstance(runner, LocalRunner)
     return f"local: {runner.workers} threads"
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 from curate.schema import Status
 
-Group = Literal["picture", "caption", "tar", "table", "pipeline", "run"]
-GROUPS: tuple[Group, ...] = ("picture", "caption", "tar", "table", "pipeline", "run")
+Group = Literal["picture", "caption", "tar", "table", "pipeline"]
+GROUPS: tuple[Group, ...] = ("picture", "caption", "tar", "table", "pipeline")
 
 UNDECODABLE = frozenset({Status.CORRUPT_IMAGE})
 """Statuses of what is no picture any more."""
@@ -71,20 +70,7 @@ class HostilePipeline:
     text: str
 
 
-@dataclass(frozen=True)
-class HostileRun:
-    """A run directory of somebody else.
-
-    Attributes:
-        spoil: changes a copy of a finished run; gets its folder and a folder outside of it that nobody may write to.
-        commands: what is then typed; every command ends with 0, 1 or 2 and without a traceback.
-    """
-
-    spoil: Callable[[Path, Path], None]
-    commands: tuple[str, ...] = ("inspect", "report", "run")
-
-
-Hostile: TypeAlias = HostilePair | HostileFile | HostilePipeline | HostileRun
+Hostile: TypeAlias = HostilePair | HostileFile | HostilePipeline
 
 
 @dataclass(frozen=True)
