@@ -154,7 +154,7 @@ def _nested(draw: random.Random) -> bytes:
 
 
 def _gzip_bomb(draw: random.Random) -> HostileFile:
-    """A gigabyte of zeros in a megabyte, under the name of a tar; nobody unpacks it."""
+    """Zeros that take a thousandth of their size, under the name of a tar; nobody unpacks it."""
     packed = gzip.compress(bytes(draw.choice([1 << 16, 1 << 24])), 9, mtime=0)
     return HostileFile(draw.choice([".tar", ".tar.gz"]), packed, (), errors=True)
 

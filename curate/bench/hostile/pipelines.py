@@ -81,6 +81,6 @@ def _one_of(texts: tuple[str, ...]) -> Callable[[random.Random], HostilePipeline
 
 
 PIPELINES: tuple[Damage, ...] = tuple(
-    Damage(name, "pipeline", "refused with file and line; nothing is executed", _one_of(texts))
+    Damage(name, "pipeline", "refused with the file's name; nothing is executed", _one_of(texts))
     for name, texts in PIPELINE_TEXTS.items()
 )
