@@ -125,11 +125,11 @@ def test_a_trial_names_the_command_for_all_pairs(curate, pipeline):
     assert f"curate run {pipeline.file()} --workers 2 --set=seed=0\n" in out
 
 
-def test_ctrl_c_while_the_summary_is_printed_is_an_interruption_too(curate, with_noise, monkeypatch):
+def test_ctrl_c_while_the_summary_is_printed_is_an_interruption_too(curate, with_noise, tmp_path, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("curate.cli.run.print_summary", interrupted)
-    code, _, told = curate("run", with_noise.file(), "--quiet")
+    code, _, told = curate("run", with_noise.copied_to(tmp_path).file(), "--quiet")
     assert code == 130
     assert "run the same command again" in told
