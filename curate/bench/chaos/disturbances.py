@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 import shutil
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from curate.bench.chaos.moments import count_files
 from curate.bench.chaos.mounts import make_read_only, mount_small_disk, unmount, why_no_mounts
+from curate.bench.chaos.object_store import ObjectStore, copy_in, copy_out, count_objects, faulty_store
 from curate.bench.chaos.processes import RunProcess, descendants, kill_all, wait_until_gone
 from curate.bench.chaos.ray_nodes import PATIENT, RayNodes
 from curate.bench.chaos.setting import DISTURBED_SHARD, Setting, Variant
@@ -27,6 +30,7 @@ ON_THREADS = ("--workers", "2")
 ON_RAY = ("--runner", "ray", "--workers", "1")
 DISK_BYTES = 16 << 20
 CLOCK_JUMP = 24 * 3600
+FAULT_RATE = 0.05
 _PAUSE_SECONDS = 0.05
 _INTERRUPTED = 128 + signal.SIGINT
 _TERMINATED = 128 + signal.SIGTERM
@@ -124,6 +128,21 @@ class Disturbance:
 
     def undo(self, site: Site) -> None:
         """Bring back what the run needs to go on."""
+
+    def addresses(self, site: Site) -> tuple[str, str]:
+        """Where the run finds its shards, and its output."""
+        return str(site.corpus), str(site.output)
+
+    def files_in(self, site: Site, folder: str) -> int:
+        """How many files are in a folder of the run now."""
+        return count_files(site.output / folder)
+
+    def resumed(self, site: Site) -> Started:
+        """How the run is started again."""
+        return Started()
+
+    def collect(self, site: Site) -> None:
+        """Bring what the run has left to `site.output`, if it lies elsewhere."""
 
 
 class Signalled(Disturbance):
@@ -312,6 +331,64 @@ class ShardIsCut(Disturbance):
         return True
 
 
+class FaultyStore(Disturbance):
+    """Shards and output are on an S3 store that fails a share of all requests, from the first to the last."""
+
+    kind, about = "faulty_store", "an S3 store fails one request in twenty, all the time"
+    codes, ends_by_itself, weight = frozenset({0}), True, 2
+
+    def __init__(self) -> None:
+        self._store: ObjectStore | None = None
+
+    def why_not(self) -> str | None:
+        """See Disturbance."""
+        needed = [name for name in ("moto", "boto3", "s3fs") if importlib.util.find_spec(name) is None]
+        return f"{', '.join(needed)} not installed: pip install 'moto[server]' s3fs" if needed else super().why_not()
+
+    @contextmanager
+    def prepared(self, site: Site) -> Iterator[Started]:
+        """See Disturbance."""
+        with faulty_store(site.rng.getrandbits(32), FAULT_RATE) as store:
+            self._store = store
+            copy_in(store, site.corpus)
+            yield self.resumed(site)
+
+    def strike(self, site: Site, run: RunProcess) -> bool:
+        """See Disturbance. It goes on all the time."""
+        return True
+
+    def addresses(self, site: Site) -> tuple[str, str]:
+        """See Disturbance."""
+        return f"{self._there.url}/{site.corpus.name}", f"{self._there.url}/{site.output.name}"
+
+    def files_in(self, site: Site, folder: str) -> int:
+        """See Disturbance."""
+        return count_objects(self._there, f"{site.output.name}/{folder}")
+
+    def resumed(self, site: Site) -> Started:
+        """See Disturbance."""
+        return Started(environment=self._there.environment)
+
+    def collect(self, site: Site) -> None:
+        """See Disturbance."""
+        copy_out(self._there, site.output)
+
+    @property
+    def _there(self) -> ObjectStore:
+        if self._store is None:
+            raise CurateError(f"{self.kind}: the store is not started yet")
+        return self._store
+
+
+class KillOnFaultyStore(FaultyStore):
+    kind, about = "kill_on_faulty_store", "kill -9 of a run whose S3 store fails one request in twenty"
+    codes, ends_by_itself = frozenset({_KILLED}), False
+
+    def strike(self, site: Site, run: RunProcess) -> bool:
+        """See Disturbance."""
+        return run.send(signal.SIGKILL)
+
+
 class KillRayDriver(Disturbance):
     """The driver of a local Ray cluster: all of the cluster ends with it. The run is resumed without Ray."""
 
@@ -403,6 +480,8 @@ LOCAL: tuple[type[Disturbance], ...] = (
     ClockForward,
     ClockBack,
     KillWhileDownloading,
+    FaultyStore,
+    KillOnFaultyStore,
     KillRayDriver,
 )
 ON_NODES: tuple[type[OnRayNodes], ...] = (KillRayWorker, KillRayActor, LoseRayNode)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from curate.lock import OWNERS
+
 LONGEST_DELAY = 0.4
 """Seconds after a file: long enough to fall into the next part or into a fit."""
 _POLL_SECONDS = 0.004
@@ -47,10 +49,16 @@ def draw_moment(rng: random.Random, folders: dict[str, int], input_is_read: bool
     return Moment(folder, files, delay)
 
 
-def wait_for(moment: Moment, run: Path, has_ended: Callable[[], bool]) -> bool:
-    """Wait until a run has come to a moment; False if it ended before."""
-    lock = run / "_state" / "lock"
-    while not (_count(run / moment.folder) >= moment.files if moment.folder else lock.exists()):
+def wait_for(moment: Moment, files_in: Callable[[str], int], has_ended: Callable[[], bool]) -> bool:
+    """Wait until a run has come to a moment; False if it ended before.
+
+    Args:
+        moment: what is waited for.
+        files_in: counts the files of a folder of the run now.
+        has_ended: whether the run has.
+    """
+    folder, files = (moment.folder, moment.files) if moment.folder else (OWNERS, 1)
+    while files_in(folder) < files:
         if has_ended():
             return False
         time.sleep(_POLL_SECONDS)
@@ -58,7 +66,8 @@ def wait_for(moment: Moment, run: Path, has_ended: Callable[[], bool]) -> bool:
     return not has_ended()
 
 
-def _count(folder: Path) -> int:
+def count_files(folder: Path) -> int:
+    """How many files are in a folder; 0 where there is none."""
     try:
         return sum(1 for _ in folder.iterdir())
     except FileNotFoundError:

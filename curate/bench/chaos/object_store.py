@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import socket
 import struct
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from curate.errors import InputError
@@ -145,6 +147,40 @@ def faulty_store(seed: int, rate: float, kinds: Sequence[str] = FAULTS) -> Itera
             yield _reached(name, address, f"http://{host}:{port}", faults)
     finally:
         server.stop()
+
+
+def copy_in(store: ObjectStore, folder: Path) -> None:
+    """Put a folder into the bucket, past the faults."""
+    _calm(store).put(str(folder), f"{store.url}/{folder.name}", recursive=True)
+
+
+def copy_out(store: ObjectStore, folder: Path) -> None:
+    """Bring what the bucket has under the folder's name, past the faults.
+
+    A file that is there already as the bucket has it stays: one that was put again meanwhile is another.
+    """
+    files, root = _calm(store), f"{store.url}/{folder.name}".removeprefix("s3://")
+    for name, about in files.find(root, detail=True).items():
+        target, put = folder / name[len(root) + 1 :], about["LastModified"].timestamp()
+        if target.exists() and target.stat().st_mtime == put:
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(files.cat_file(name))
+        os.utime(target, (put, put))
+
+
+def count_objects(store: ObjectStore, folder: str) -> int:
+    """How many objects lie directly in a folder of the bucket, past the faults."""
+    try:
+        return len(_calm(store).ls(f"{store.url}/{folder}", detail=False))
+    except FileNotFoundError:
+        return 0
+
+
+def _calm(store: ObjectStore) -> Any:
+    import s3fs
+
+    return s3fs.S3FileSystem(**store.calm_storage_options, use_listings_cache=False)
 
 
 def _reached(bucket: str, faulty: str, calm: str, faults: Faults) -> ObjectStore:

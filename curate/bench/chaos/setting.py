@@ -66,12 +66,15 @@ class Setting:
         if variant in ("changed", "cut"):
             shutil.copy2(self.changed_shard(variant), target / DISTURBED_SHARD)
 
-    def write_pipeline(self, file: Path, corpus: Path, output: Path, variant: Variant) -> None:
-        """A pipeline over a corpus, or over pictures of the web; with every step but where it is to be short."""
+    def write_pipeline(self, file: Path, corpus: str, output: str, variant: Variant) -> None:
+        """A pipeline over a folder or bucket of shards, or over pictures of the web.
+
+        It has every step but where it is to be short.
+        """
         file.write_text(yaml.safe_dump(self._pipeline(corpus, output, variant)), encoding="utf-8")
 
-    def _pipeline(self, corpus: Path, output: Path, variant: Variant) -> dict[str, Any]:
-        source: dict[str, Any] = {"path": str(corpus / "*.tar"), "part_rows": PART_ROWS}
+    def _pipeline(self, corpus: str, output: str, variant: Variant) -> dict[str, Any]:
+        source: dict[str, Any] = {"path": f"{corpus}/*.tar", "part_rows": PART_ROWS}
         if variant == "downloaded":
             source |= {
                 "format": "urls",
@@ -86,7 +89,7 @@ class Setting:
         ]
         return {
             "input": source,
-            "output": str(output),
+            "output": output,
             "encoder": {
                 "model": str(self.folder / MODEL_FILE),
                 "pretrained": str(self.folder / WEIGHTS_FILE),

@@ -158,7 +158,7 @@ def _undisturbed(bench: Bench, variant: Variant) -> Snapshot:
         folder.mkdir(parents=True)
         bench.setting.copy_corpus(corpus, variant)
         pipeline = folder / "pipeline.yaml"
-        bench.setting.write_pipeline(pipeline, corpus, output, variant)
+        bench.setting.write_pipeline(pipeline, str(corpus), str(output), variant)
         ended = bench.prefork.start(["curate"], ["run", str(pipeline), *ON_THREADS], folder / "run.log").wait()
         if ended.code:
             raise CurateError(f"an undisturbed run fails with exit code {ended.code}: {ended.told[-2000:]}")

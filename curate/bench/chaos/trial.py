@@ -6,6 +6,7 @@ import random
 import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from curate.bench.chaos.disturbances import Disturbance, Site, Started
@@ -65,13 +66,14 @@ def _tried(trial: Trial, site: Site, undisturbed: Snapshot, prefork: Prefork) ->
     site.disk.mkdir(parents=True)
     site.setting.copy_corpus(site.corpus, "as_written")
     pipeline = site.folder / "pipeline.yaml"
-    site.setting.write_pipeline(pipeline, site.corpus, site.output, disturbance.variant)
     moment = draw_moment(site.rng, _folders(undisturbed), disturbance.input_is_read)
     with disturbance.prepared(site) as started:
+        site.setting.write_pipeline(pipeline, *disturbance.addresses(site), disturbance.variant)
         try:
             run = _start(started, pipeline, site.folder / "disturbed.log", prefork)
             try:
-                struck = wait_for(moment, site.output, run.has_ended) and disturbance.strike(site, run)
+                arrived = wait_for(moment, partial(disturbance.files_in, site), run.has_ended)
+                struck = arrived and disturbance.strike(site, run)
                 ended = run.wait()
             finally:
                 run.end()
@@ -80,9 +82,11 @@ def _tried(trial: Trial, site: Site, undisturbed: Snapshot, prefork: Prefork) ->
                 return None
             disturbance.undo(site)
             broken = _broken_promises(disturbance, ended)
+            disturbance.collect(site)
             before = take_snapshot(site.output)
             if not (disturbance.ends_by_itself and ended.code == 0):
-                broken += _resume(pipeline, site, prefork)
+                broken += _resume(disturbance.resumed(site), pipeline, site, prefork)
+                disturbance.collect(site)
             outcome = _outcome(trial, moment, ended, broken, before, take_snapshot(site.output), undisturbed, began)
             if not outcome.recovered and site.disk.is_mount():
                 # What is to be looked into would go with the mount.
@@ -99,9 +103,9 @@ def _start(started: Started, pipeline: Path, log: Path, prefork: Prefork) -> Run
     return start_process(started.module, arguments, started.environment, log)
 
 
-def _resume(pipeline: Path, site: Site, prefork: Prefork) -> list[str]:
+def _resume(started: Started, pipeline: Path, site: Site, prefork: Prefork) -> list[str]:
     """Run again; what is wrong with that."""
-    resumed = _start(Started(), pipeline, site.folder / "resumed.log", prefork).wait()
+    resumed = _start(started, pipeline, site.folder / "resumed.log", prefork).wait()
     return [] if resumed.code == 0 else [f"resumed: exit code {resumed.code}: {_last_line(resumed.told)}"]
 
 

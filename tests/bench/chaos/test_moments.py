@@ -3,7 +3,7 @@
 import random
 import threading
 
-from curate.bench.chaos.moments import LONGEST_DELAY, Moment, draw_moment, wait_for
+from curate.bench.chaos.moments import LONGEST_DELAY, Moment, count_files, draw_moment, wait_for
 
 FOLDERS = {"embed": 8, "artifacts/noise": 3, "annotations": 8}
 
@@ -38,16 +38,16 @@ def test_the_nth_file_is_waited_for(tmp_path):
     (tmp_path / "embed" / "one").touch()
     second = threading.Timer(0.05, (tmp_path / "embed" / ".tmp-two").touch)
     second.start()
-    assert wait_for(Moment("embed", 2, 0.0), tmp_path, lambda: False)
+    assert wait_for(Moment("embed", 2, 0.0), lambda folder: count_files(tmp_path / folder), lambda: False)
     second.join()
 
 
 def test_a_run_that_has_ended_is_not_waited_for(tmp_path):
-    assert not wait_for(Moment("embed", 1, 0.0), tmp_path, lambda: True)
-    assert not wait_for(Moment("", 0, 0.0), tmp_path, lambda: True)
+    assert not wait_for(Moment("embed", 1, 0.0), lambda folder: count_files(tmp_path / folder), lambda: True)
+    assert not wait_for(Moment("", 0, 0.0), lambda folder: count_files(tmp_path / folder), lambda: True)
 
 
 def test_the_first_moment_is_when_the_run_has_its_lock(tmp_path):
-    (tmp_path / "_state").mkdir()
-    (tmp_path / "_state" / "lock").touch()
-    assert wait_for(Moment("", 0, 0.0), tmp_path, lambda: False)
+    (tmp_path / "_state" / "owners").mkdir(parents=True)
+    (tmp_path / "_state" / "owners" / "00000000.json").touch()
+    assert wait_for(Moment("", 0, 0.0), lambda folder: count_files(tmp_path / folder), lambda: False)
