@@ -294,7 +294,7 @@ class RunStore:
         for folder in folders:
             for name in self.list_stamps(folder):
                 if name.startswith(TEMPORARY_PREFIX):
-                    self.delete(f"{folder}/{name}")
+                    self.delete(f"{folder}/{name}" if folder else name)
 
     def read_columns(self, part: int, columns: Sequence[StepColumns]) -> pa.Table:
         """Columns of a part from several steps side by side; each step's file is read once.
