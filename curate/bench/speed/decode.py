@@ -16,17 +16,16 @@ from curate.bench.speed.child import Answer, ChildCommand, Measure, module_child
 from curate.bench.speed.workload import Workload
 from curate.columns import pixel_matrix
 from curate.schema import Status
-from curate.stages.decode import Decode, DecodeOptions
+from curate.stages.decode import DECODE_MODES, Decode, DecodeOptions
 
-METHODS = ("exact",)
+METHODS = DECODE_MODES
 SOURCE_SIZES = (300, 640, 1024, 2048)
 _ROWS_AT_ONCE = 64
 
 
 def decode_options(method: str, size: int) -> DecodeOptions:
     """How a method makes pixels of `size` x `size`."""
-    assert method in METHODS, method
-    return DecodeOptions(size=size)
+    return DecodeOptions(size=size, mode=method)
 
 
 def decoded(images: Sequence[bytes], size: int, method: str = "exact", workers: int = 1) -> NDArray[np.uint8]:
