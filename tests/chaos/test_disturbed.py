@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-
 RUNS = 8
 KINDS = (
     "kill_driver",
