@@ -584,10 +584,16 @@ def write_artifact(store: RunStore, fit: str, files: dict[str, bytes], facts: di
 
 
 def write_artifact_facts(store: RunStore, fit: str, digests: dict[str, str], facts: dict[str, Any]) -> None:
-    """Say that a fit is complete: its facts, its files with their digests, and a digest of all that is said."""
+    """Say that a fit is complete: its facts, its files with their digests, and a digest of all that is said.
+
+    What an earlier fit left there beside these files is removed.
+    """
+    folder = artifact_folder(fit)
     said = {**facts, "files": sorted(digests), "digests": digests}
     said.pop(SELF_DIGEST, None)
-    store.write_json(f"{artifact_folder(fit)}/{ARTIFACT_FILE}", {**said, SELF_DIGEST: facts_digest(said)})
+    store.write_json(f"{folder}/{ARTIFACT_FILE}", {**said, SELF_DIGEST: facts_digest(said)})
+    for name in store.list_stamps(folder).keys() - {ARTIFACT_FILE, *digests}:
+        store.delete(f"{folder}/{name}")
 
 
 def facts_digest(facts: Mapping[str, Any]) -> str:

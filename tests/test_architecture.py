@@ -13,6 +13,7 @@ PRINTS = {"cli"}
 # Made of torch through and through: nothing of curate imports them before it trains or writes.
 MADE_OF_TORCH = {
     "bench/draws.py",
+    "bench/speed/caption.py",
     "bench/heads.py",
     "bench/paper/adapter.py",
     "bench/towers.py",

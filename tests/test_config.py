@@ -62,7 +62,7 @@ def test_a_stage_that_is_not_named_does_not_run():
         ("folds: 4", "clean_below: 0.9", "p.yaml:6: stages.noise: clean_below (0.9) must not be above noisy_above"),
         ("- embed\n  ", "", "'embed' must come first"),
         ("folds: 4", "folds: 1", "p.yaml:6: stages.noise.folds: input should be greater than or equal to 2"),
-        ("- embed", "- embed: {batch: 3}", "p.yaml:5: stages.embed.batch: unknown key; it has no options"),
+        ("- embed", "- embed: {batch: 3}", "p.yaml:5: stages.embed.batch: unknown key; there are: decode"),
         ("- embed", "- noise\n  - embed", "is given twice"),
         ("- embed", "- [embed]", "p.yaml:5: stages: each is a name, or one name with options"),
         ("{model", "{1: x, model", "p.yaml:3: keys must be plain words"),

@@ -28,7 +28,7 @@ def test_the_second_time_no_annotation_is_read(run):
     first = remembered_summary(store)
     assert first == summarize(store)
     files = CountingFiles()
-    again = remembered_summary(RunStore(str(run), files))
+    again = remembered_summary(RunStore(str(run), files=files))
     assert again.to_json() == json.loads(json.dumps(first.to_json()))
     assert again.shown == first.shown
     assert annotations_opened(files) == []
@@ -40,7 +40,7 @@ def test_what_changed_is_summed_up_anew(run, changed):
     file = run / changed
     file.write_bytes(file.read_bytes())
     files = CountingFiles()
-    remembered_summary(RunStore(str(run), files))
+    remembered_summary(RunStore(str(run), files=files))
     assert annotations_opened(files)
 
 

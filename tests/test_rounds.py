@@ -31,11 +31,13 @@ def scores(store, step, *parts):
 
 
 def trained(store, number, **diagnostics):
-    store.write_json(f"artifacts/refine-{number}/artifact.json", {"fingerprint": "t", "diagnostics": diagnostics})
+    store.write_json(
+        f"artifacts/refine-{number}/artifact.json", {"fingerprint": "t", "files": [], "diagnostics": diagnostics}
+    )
 
 
 def fitted(store, name, **diagnostics):
-    store.write_json(f"artifacts/{name}/artifact.json", {"fingerprint": "f", "diagnostics": diagnostics})
+    store.write_json(f"artifacts/{name}/artifact.json", {"fingerprint": "f", "files": [], "diagnostics": diagnostics})
 
 
 def test_a_run_without_refinement_has_none(store):

@@ -35,4 +35,8 @@ def report(
         page = make_report(store, None if pipeline is None else load_config(pipeline), truth, pairs)
     file = target or Path(str(local)) / "report.html"
     write_file("--out", file, page)
-    out.print(f"{file}  {len(page.encode()) / 1e6:.1f} MB, opens in any browser, needs nothing else", markup=False)
+    out.print(
+        f"{file}  {len(page.encode()) / 1e6:.1f} MB, opens in any browser, needs nothing else",
+        markup=False,
+        soft_wrap=True,
+    )

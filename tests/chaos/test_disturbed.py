@@ -1,4 +1,4 @@
-"""Twenty whole runs are disturbed at random moments, resumed, and are byte for byte the undisturbed one."""
+"""Eight whole runs are disturbed at random moments, resumed, and are byte for byte the undisturbed one."""
 
 import json
 import subprocess
@@ -6,11 +6,17 @@ import sys
 
 import pytest
 
-from curate.bench.chaos.disturbances import LOCAL, KillRayDriver
-
-RUNS = 20
-# One run with Ray takes as long as five without: those with Ray are left to the bench itself.
-KINDS = [each.kind for each in LOCAL if each is not KillRayDriver]
+RUNS = 8
+KINDS = (
+    "kill_driver",
+    "sigterm",
+    "ctrl_c",
+    "ctrl_c_twice",
+    "read_only",
+    "shard_changes",
+    "shard_cut",
+    "clock_forward",
+)
 
 
 def chaos(*arguments):
@@ -19,7 +25,8 @@ def chaos(*arguments):
 
 
 @pytest.mark.slow
-def test_twenty_disturbed_runs_lose_invent_and_change_nothing(tmp_path):
+@pytest.mark.timeout(1800)
+def test_eight_disturbed_runs_lose_invent_and_change_nothing(tmp_path):
     command = ("--runs", RUNS, "--only", ",".join(KINDS), "--work", tmp_path / "work")
     answer = tmp_path / "chaos.json"
     done = chaos(*command, "--json", answer)

@@ -128,7 +128,8 @@ def test_any_json_value_comes_back_from_its_text(value):
         assert text == value.encode("utf-8", "surrogatepass").decode("utf-8", "backslashreplace")
         return
     assert expected_text(text) == expected_text(json.dumps(value))
-    assert text is None or text == json.dumps(json.loads(text), sort_keys=True, ensure_ascii=text.isascii())
+    read = json.loads(text or "null")
+    assert text is None or text in [json.dumps(read, sort_keys=True, ensure_ascii=each) for each in (True, False)]
 
 
 @settings(max_examples=60, deadline=None)
@@ -466,21 +467,14 @@ def test_a_failing_store_is_no_damaged_column(tmp_path, monkeypatch):
     [shard] = source.list_shards()
     [part] = source.index(shard).parts
     assert kept(pa.concat_tables(source.read(shard, part, 10))) == [{"category": "a kept word"}] * 5
-    opened = type(store).open
+    read = type(store).cat_file
 
-    def open_failing(self, path, mode="rb", **options):
-        handle = opened(self, path, mode, **options)
-        read = handle.read
+    def fail_in_the_kept_column(self, path, start=None, end=None, **options):
+        if (start or 0) <= place < (place + 1 if end is None else end):
+            raise OSError("the connection was reset")
+        return read(self, path, start=start, end=end, **options)
 
-        def fail_in_the_kept_column(count=-1):
-            if handle.tell() <= place < handle.tell() + count:
-                raise OSError("the connection was reset")
-            return read(count)
-
-        handle.read = fail_in_the_kept_column
-        return handle
-
-    monkeypatch.setattr(type(store), "open", open_failing)
+    monkeypatch.setattr(type(store), "cat_file", fail_in_the_kept_column)
     with pytest.raises(CurateError, match=r"cannot read .*keep/t\.parquet: OSError: the connection was reset"):
         list(source.read(shard, part, 10))
 

@@ -59,7 +59,7 @@ def _between(
 def _escaping_names(draw: random.Random) -> HostileFile:
     """The names are keys, and never paths."""
     before, after = _some_keys(draw)
-    name = draw.choice(["../../etc/passwd", "/etc/passwd", "/root/.ssh/authorized_keys", "..", "a/../../../tmp/x",
+    name = draw.choice(["../../etc/passwd", "/etc/passwd", "/home/ann/.ssh/authorized_keys", "..", "a/../../../tmp/x",
                         "C:\\windows\\system32", "\\\\host\\share\\x", "~/x", "x" * 3000])  # fmt: skip
     key = name if not name.endswith("..") else f"{name}/x"
     content = _tar(_pairs(before) + _pairs([key]) + _pairs(after))
