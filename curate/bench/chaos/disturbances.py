@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,8 +83,8 @@ class Started:
     environment: Mapping[str, str] | None = None
 
 
-class Disturbance:
-    """One kind; this one does nothing.
+class Disturbance(ABC):
+    """One kind.
 
     Attributes:
         kind: its name.
@@ -118,15 +119,15 @@ class Disturbance:
         """
         yield Started()
 
+    @abstractmethod
     def strike(self, site: Site, run: RunProcess) -> bool:
         """Do it; False: there was nothing left to disturb.
 
         Raises:
             CurateError: it cannot be done.
         """
-        raise NotImplementedError
 
-    def undo(self, site: Site) -> None:
+    def undo(self, site: Site) -> None:  # noqa: B027 - most kinds have nothing to bring back
         """Bring back what the run needs to go on."""
 
     def addresses(self, site: Site) -> tuple[str, str]:
@@ -141,7 +142,7 @@ class Disturbance:
         """How the run is started again."""
         return Started()
 
-    def collect(self, site: Site) -> None:
+    def collect(self, site: Site) -> None:  # noqa: B027 - most runs leave their output there
         """Bring what the run has left to `site.output`, if it lies elsewhere."""
 
 
