@@ -23,6 +23,8 @@ DISTURBED_SHARD = "00001.tar"
 """The shard that vanishes, changes or is cut off."""
 CUT_BYTES = 4_000
 """How much of its end a cut shard loses: some pairs, and not a part of its own."""
+WEB_SHARDS = 3
+"""How many shards' pairs are on the web server: enough for a noise fit, which needs 100 pairs."""
 
 Variant: TypeAlias = Literal["as_written", "changed", "cut", "downloaded", "short"]
 """What a run ends on: the corpus, the corpus with a changed or a cut shard, pictures from the web, or the corpus with
@@ -184,7 +186,7 @@ def _cut(shard: Path, target: Path) -> None:
 def _write_web(folder: Path, port: int) -> None:
     folder.mkdir(exist_ok=True)
     lines = []
-    for shard in range(2):
+    for shard in range(WEB_SHARDS):
         for key, picture, caption in _pairs(shard):
             (folder / f"{key}.png").write_bytes(picture)
             lines.append(json.dumps({"url": f"http://127.0.0.1:{port}/{key}.png", "caption": caption, "key": key}))

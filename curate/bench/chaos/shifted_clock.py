@@ -7,6 +7,7 @@ The clock is Python's: `time.time`, `time.time_ns` and `datetime.now`. The kerne
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import signal
 import sys
@@ -41,6 +42,8 @@ def shift_at_signal(seconds: int) -> None:
         _offset += seconds
 
     signal.signal(signal.SIGUSR1, jump)
+    # An interpreter that ends takes its handlers back, and the signal would kill it.
+    atexit.register(signal.signal, signal.SIGUSR1, signal.SIG_IGN)
     time.time, time.time_ns = _shifted_time, _shifted_time_ns
     datetime.datetime = _ShiftedDatetime  # type: ignore[misc]
     for name, module in list(sys.modules.items()):
