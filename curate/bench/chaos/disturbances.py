@@ -19,7 +19,7 @@ from typing import ClassVar
 from curate.bench.chaos.moments import count_files
 from curate.bench.chaos.mounts import make_read_only, mount_small_disk, unmount, why_no_mounts
 from curate.bench.chaos.object_store import ObjectStore, copy_in, copy_out, count_objects, faulty_store
-from curate.bench.chaos.processes import RunProcess, descendants, kill_all, wait_until_gone
+from curate.bench.chaos.processes import RunProcess, descendants, kill_all, titles, wait_until_gone
 from curate.bench.chaos.ray_nodes import PATIENT, RayNodes
 from curate.bench.chaos.setting import DISTURBED_SHARD, Setting, Variant
 from curate.bench.chaos.web import serving
@@ -407,8 +407,9 @@ class KillRayDriver(Disturbance):
         there = run.send(signal.SIGKILL)
         left = wait_until_gone(below)
         if left:
+            named = ", ".join(title[:80] for title in titles(left).values())
             kill_all(left)
-            raise CurateError(f"{len(left)} processes of a Ray cluster outlive the driver that started it")
+            raise CurateError(f"{len(left)} processes of a Ray cluster outlive the driver that started it: {named}")
         return there
 
 

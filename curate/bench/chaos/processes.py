@@ -247,7 +247,7 @@ def kill_all(pids: Sequence[int]) -> None:
             continue
 
 
-def wait_until_gone(pids: Sequence[int], seconds: float = 60.0) -> list[int]:
+def wait_until_gone(pids: Sequence[int], seconds: float = 240.0) -> list[int]:
     """Wait for processes that are not ours to wait for; those that are still there in the end."""
     deadline = time.monotonic() + seconds
     left = list(pids)

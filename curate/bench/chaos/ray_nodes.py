@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +28,12 @@ PATIENT = {
     "RAY_worker_niceness": "0",
 }
 """Environment of nodes and of runs that start one."""
+_STARTS = 3
+"""How often a node is started that does not come up."""
 _IS_UP = "This command will now block forever"
 """The last thing that `ray start --block` writes once its node is up."""
+_RAYLET = "/raylet/raylet "
+"""Stands in the command line of the process that makes a node a node."""
 
 
 @dataclass(frozen=True)
@@ -100,23 +105,40 @@ class RayNodes:
             self._folder = None
 
     def _started(self, folder: Path, *options: str) -> _Node:
-        log = folder / f"started-{time.monotonic_ns()}.log"
-        with log.open("wb") as told:
-            process = subprocess.Popen(
-                # --block: what it starts stays below it and is found again.
-                [sys.executable, "-m", "ray.scripts.scripts", "start", *options, "--block", "--disable-usage-stats"],
-                stdin=subprocess.DEVNULL,
-                stdout=told,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **ONE_THREAD, **PATIENT, "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,
-            )
-        node = _Node(process, log)
-        deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline and process.poll() is None:
-            if _IS_UP in node.said():
+        said = ""
+        for _ in range(_STARTS):
+            node = _begun(folder, options)
+            if _comes_up(node):
                 return node
-            time.sleep(0.1)
-        said = node.said()
-        node.end()
-        raise CurateError(f"a Ray node does not come up: {said[-500:]}")
+            said = node.said()
+            node.end()
+        raise CurateError(f"a Ray node does not come up, tried {_STARTS} times: {said[-500:]}")
+
+
+def _begun(folder: Path, options: Sequence[str]) -> _Node:
+    log = folder / f"started-{time.monotonic_ns()}.log"
+    with log.open("wb") as told:
+        process = subprocess.Popen(
+            # --block: what it starts stays below it and is found again.
+            [sys.executable, "-m", "ray.scripts.scripts", "start", *options, "--block", "--disable-usage-stats"],
+            stdin=subprocess.DEVNULL,
+            stdout=told,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **ONE_THREAD, **PATIENT, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+    return _Node(process, log)
+
+
+def _comes_up(node: _Node) -> bool:
+    """Wait until it is up, or will not be: `ray start` itself goes on waiting for a raylet that has died."""
+    deadline, had_raylet = time.monotonic() + _START_SECONDS, False
+    while time.monotonic() < deadline and node.process.poll() is None:
+        if _IS_UP in node.said():
+            return True
+        has_raylet = any(_RAYLET in title for title in titles(descendants(node.process.pid)).values())
+        if had_raylet and not has_raylet:
+            return False
+        had_raylet = has_raylet
+        time.sleep(0.1)
+    return False

@@ -15,7 +15,7 @@ GROUPS: tuple[Group, ...] = ("picture", "caption", "tar", "table", "pipeline")
 UNDECODABLE = frozenset({Status.CORRUPT_IMAGE})
 """Statuses of what is no picture any more."""
 MAYBE_DECODABLE = frozenset({Status.OK, Status.CORRUPT_IMAGE, Status.IMAGE_TOO_LARGE})
-"""Statuses of a real picture with changed bytes: whether it still is one is the decoder's to say."""
+"""Statuses of a real picture with changed bytes: which one is right is what Pillow says of the file alone."""
 
 
 @dataclass(frozen=True)

@@ -307,7 +307,7 @@ def _svg_member(draw: random.Random) -> HostilePair:
 
 
 _STAYS = "corrupt_image; its neighbours are untouched"
-_EITHER = "ok if it still decodes, else corrupt_image or image_too_large"
+_EITHER = "ok, corrupt_image or image_too_large, as Pillow alone says of the file"
 _LIMIT = "image_too_large, from the header alone"
 
 PICTURES: tuple[Damage, ...] = (
