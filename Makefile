@@ -1,6 +1,8 @@
 # make quickstart | make test | make check. Everything lives in .venv; nothing outside the checkout is changed.
 PYTHON ?= python3
 VENV := .venv
+# How many processes run the tests; each computes with one thread.
+TEST_PROCESSES ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -37,7 +39,7 @@ quickstart: install
 	$(BIN)/curate run pipelines/quickstart.yaml
 
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from curate.errors import CurateError
@@ -38,8 +39,14 @@ def make_read_only(folder: Path) -> None:
     Raises:
         CurateError: it cannot be mounted.
     """
-    _do("mount", "--bind", str(folder), str(folder))
-    _do("mount", "-o", "remount,bind,ro", str(folder))
+    # Elsewhere first: a view through which somebody is writing cannot be made read-only.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="read-only-") as view:
+        _do("mount", "--bind", str(folder), view)
+        try:
+            _do("mount", "-o", "remount,bind,ro", view)
+            _do("mount", "--bind", view, str(folder))
+        finally:
+            unmount(Path(view))
 
 
 def unmount(folder: Path) -> None:
