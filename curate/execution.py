@@ -493,10 +493,11 @@ def _run_part(work: PartWork, task: PartTask, store: RunStore, bodies: threading
 class RayRunner:
     """Ray Data, driven by the manifest: one dataset row is one part.
 
-    CPU work (`head`) and models (`body`) run in actors of their own, which Ray does not fuse, and overlap. Parts
-    travel between them as Arrow IPC bytes with pixels at the towers' own size, one part a block. Column files are
-    written by the workers. Where models run on CPUs each core has one actor of either kind, so that whichever has
-    work has the core: how long decoding takes beside a model depends on the pictures.
+    Decoding (`head`) and models (`body`) run in actors of their own, which Ray does not fuse, and overlap. Parts
+    travel between them as Arrow IPC bytes with pixels at the towers' own size, one part a block. Steps on a CPU that
+    read only columns of other steps have one kind of actor. Column files are written by the workers. Where models run
+    on CPUs each core has one actor of either kind, so that whichever has work has the core: how long decoding takes
+    beside a model depends on the pictures.
     """
 
     def __init__(self, workers: int | None = None, address: str | None = None) -> None:
@@ -544,43 +545,41 @@ class RayRunner:
         Raises:
             InputError: the cluster can never schedule the step; with the arithmetic.
         """
-        workers, per_worker = self.model_workers(work.device, len(tasks))
-        decoders = min(len(tasks), decoders_beside(workers, work.device, self._cpus()))
-        # Ray's own default for both is to try for ever.
-        retries = {"max_restarts": WORKER_RETRIES, "max_task_retries": WORKER_RETRIES}
         import ray.data
-        from ray.data import ActorPoolStrategy
 
         items = [{"task": position} for position in range(len(tasks))]
+        dataset = ray.data.from_items(items, override_num_blocks=len(items))
         shared = self._ray.put((work, list(tasks), store.address, store.guard))
-        dataset = (
-            ray.data.from_items(items, override_num_blocks=len(items))
-            .map_batches(
-                _Head,
+        for kind, count, needs in self._pools(work, len(tasks)):
+            dataset = dataset.map_batches(
+                kind,
                 fn_constructor_args=(shared,),
                 batch_size=1,
                 batch_format="pyarrow",
-                num_cpus=1 if work.device == "cuda" else _CPU_SHARE,
-                compute=ActorPoolStrategy(size=decoders, max_tasks_in_flight_per_actor=PARTS_IN_FLIGHT),
+                compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=PARTS_IN_FLIGHT),
                 scheduling_strategy="SPREAD",
-                **retries,
+                # Ray's own default for both is to try for ever.
+                max_restarts=WORKER_RETRIES,
+                max_task_retries=WORKER_RETRIES,
+                **needs,
             )
-            .map_batches(
-                _Body,
-                fn_constructor_args=(shared,),
-                batch_size=1,
-                batch_format="pyarrow",
-                compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=PARTS_IN_FLIGHT),
-                scheduling_strategy="SPREAD",
-                **per_worker,
-                **retries,
-            )
-        )
         with _ray_failures(self._ray):
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for row in batch.to_pylist():
                     told = {"statuses": dict(row["statuses"]), "retries": json.loads(row["retries"])}
                     yield PartReport(**{**row, **told})
+
+    def _pools(self, work: PartWork, parts: int) -> list[tuple[type[_Head | _Body | _Whole], int, dict[str, float]]]:
+        """Which workers a step has, how many of each, and what one asks Ray for.
+
+        A step that only reads columns of others has no workers for that: every one is a process to start.
+        """
+        workers, needs = self.model_workers(work.device, parts)
+        if work.device == "cpu" and not work.decodes:
+            return [(_Whole, workers, {"num_cpus": 1})]
+        decoders = min(parts, decoders_beside(workers, work.device, self._cpus()))
+        of_decoder = {"num_cpus": 1 if work.device == "cuda" else _CPU_SHARE}
+        return [(_Head, decoders, of_decoder), (_Body, workers, needs)]
 
     def trainers_for(self, work: TrainWork) -> int:
         """See Runner. One for each GPU, or one on a CPU."""
@@ -821,6 +820,8 @@ class _Worker:
 
 
 class _Head(_Worker):
+    """Reads and decodes."""
+
     def __call__(self, batch: pa.Table) -> pa.Table:
         position = batch.column("task")[0].as_py()
         task = self._tasks[position]
@@ -842,6 +843,8 @@ class _Head(_Worker):
 
 
 class _Body(_Worker):
+    """Holds the model, and writes what it makes of what a `_Head` has read."""
+
     def __init__(self, shared: Any) -> None:
         super().__init__(shared)
         self._refusal: str | None = None
@@ -880,6 +883,16 @@ class _Body(_Worker):
                 "digest": pa.array([digest], pa.string()),
             }
         )
+
+
+class _Whole:
+    """Both in one."""
+
+    def __init__(self, shared: Any) -> None:
+        self._head, self._body = _Head(shared), _Body(shared)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return self._body(self._head(batch))
 
 
 def _one_value(data: pa.Buffer) -> pa.Array:

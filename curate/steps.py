@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -85,6 +85,11 @@ class PartWork(Protocol):
     @property
     def device(self) -> str:
         """cpu or cuda: where `body` runs."""
+        ...
+
+    @property
+    def decodes(self) -> bool:
+        """Whether `head` decodes pictures, which is worth workers of its own; else it only reads columns."""
         ...
 
     def prepare(self) -> None:
@@ -169,6 +174,7 @@ class EmbedWork:
     options: EncoderOptions
     spec: EncoderSpec
     limits: EmbedLimits = field(default_factory=EmbedLimits)
+    decodes: ClassVar[bool] = True
     _encoder: Encoder | None = field(default=None, repr=False, compare=False)
     _decoder: DecoderOfThread = field(init=False, repr=False, compare=False)
 
@@ -240,6 +246,7 @@ class NoiseWork:
     by: str | None = None
     embed: str = "embed"
     device: str = "cpu"
+    decodes: ClassVar[bool] = False
     _stage: Noise | None = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -275,6 +282,7 @@ class RefineWork:
     how: NoiseColumns
     by: str | None = None
     device: str = "cpu"
+    decodes: ClassVar[bool] = False
     _stage: Refine | None = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -309,6 +317,7 @@ class RefinedTowersWork:
     run: str
     rounds: tuple[tuple[str, str], ...]
     device: str = "cpu"
+    decodes: ClassVar[bool] = False
 
     def prepare(self) -> None:
         """Nothing to load."""
@@ -335,6 +344,7 @@ class ConceptsWork:
     fit: str
     how: ConceptColumns
     device: str = "cpu"
+    decodes: ClassVar[bool] = False
     _stage: Concepts | None = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -417,6 +427,11 @@ class CaptionWork:
         """cpu or cuda: the text tower embeds what was written."""
         return self.spec.device
 
+    @property
+    def decodes(self) -> bool:
+        """See PartWork."""
+        return self.coca is not None
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_stage": None, "_rows": None}
 
@@ -493,6 +508,7 @@ class PythonWork:
     columns: tuple[StepColumns, ...]
     source: Source | None
     device: str = "cpu"
+    decodes: ClassVar[bool] = False
     _stage: LoadedStage | None = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -548,6 +564,7 @@ class AnnotateWork:
     steps: tuple[str, ...]
     more: pa.Schema
     device: str = "cpu"
+    decodes: ClassVar[bool] = False
 
     def prepare(self) -> None:
         """Nothing to load."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import pyarrow as pa
 
@@ -41,6 +42,7 @@ class DownloadWork:
     options: FetchOptions
     threads: int
     device: str = "cpu"
+    decodes: ClassVar[bool] = False
 
     def prepare(self) -> None:
         """Nothing to load."""

@@ -448,8 +448,8 @@ class KillRayProcess(OnRayNodes):
 
 
 class KillRayWorker(KillRayProcess):
-    kind, about = "kill_ray_worker", "kill -9 of a Ray worker that reads and decodes"
-    works = ("_Head", "_index_shard", "_encode_texts")
+    kind, about = "kill_ray_worker", "kill -9 of a Ray worker that reads"
+    works = ("_Head", "_Whole", "_index_shard", "_encode_texts")
 
 
 class KillRayActor(KillRayProcess):
