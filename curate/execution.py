@@ -76,7 +76,9 @@ REACH_SECONDS = 5.0
 TRAIN_RETRIES = 3
 """How often workers of a training may die."""
 WORKER_RETRIES = 3
-"""How often a worker of a step may die, and how often a part is tried again for it."""
+"""How often workers of a step may be lost one after the other with next to nothing done in between."""
+SETTLE_SECONDS = 60.0
+"""How long a cluster that may have lost a node is given to notice, before workers start on what is left of it."""
 PARTS_IN_FLIGHT = 2
 """Parts that a Ray worker has at once: one that it works on and one that waits, so that pixels do not pile up."""
 _TRAIN_ERROR = "_state/training-error.json"
@@ -85,6 +87,15 @@ _CPU_SHARE = 0.5
 
 A core that only decodes would idle where pictures are small, and hold all others up where they are large.
 """
+
+
+class _WorkersLost(CurateError):  # noqa: N818 - who does not try again tells it as the error it is
+    """Workers of Ray, or what they have made, went with a process or (`node`) maybe a machine."""
+
+    def __init__(self, reason: str, node: bool) -> None:
+        self.reason = " ".join(reason.split())[:300]
+        super().__init__(_about_death(1, self.reason))
+        self.node = node
 
 
 class Runner(Protocol):
@@ -545,6 +556,39 @@ class RayRunner:
         Raises:
             InputError: the cluster can never schedule the step; with the arithmetic.
         """
+        left, lost = list(tasks), 0
+        while left:
+            done, nodes = set[int](), self._nodes()
+            try:
+                for report in self._try(work, left, store):
+                    done.add(report.number)
+                    yield report
+                return
+            except _WorkersLost as loss:
+                lost = 1 if len(done) > self.workers_for(work.device, len(left)) else lost + 1
+                left = [task for task in left if task.number not in done]
+                if lost > WORKER_RETRIES:
+                    raise CurateError(_about_death(lost, loss.reason)) from loss
+                log.warning("Ray has lost a worker; %d parts are begun anew: %s", len(left), loss.reason)
+                if loss.node:
+                    self._settle(nodes)
+
+    def _settle(self, nodes: int) -> None:
+        """Wait until fewer nodes are alive than there were: workers would be planned for one that is gone."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while self._nodes() >= nodes and time.monotonic() < deadline:
+            time.sleep(0.5)
+
+    def _nodes(self) -> int:
+        return sum(node["Alive"] for node in self._ray.nodes())
+
+    def _try(self, work: PartWork, tasks: Sequence[PartTask], store: RunStore) -> Iterator[PartReport]:
+        """Carry tasks out with workers that start now and are not started again.
+
+        Raises:
+            InputError: see `run`.
+            _WorkersLost: some tasks have no report.
+        """
         import ray.data
 
         items = [{"task": position} for position in range(len(tasks))]
@@ -558,9 +602,10 @@ class RayRunner:
                 batch_format="pyarrow",
                 compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=PARTS_IN_FLIGHT),
                 scheduling_strategy="SPREAD",
-                # Ray's own default for both is to try for ever.
-                max_restarts=WORKER_RETRIES,
-                max_task_retries=WORKER_RETRIES,
+                # A worker that is to be restarted on a cluster that has no room for it any more, and the part in its
+                # hands, would be waited for for ever.
+                max_restarts=0,
+                max_task_retries=0,
                 **needs,
             )
         with _ray_failures(self._ray):
@@ -763,17 +808,24 @@ def _ray_failures(ray: Any) -> Iterator[None]:
         if isinstance(error.cause, CurateError):
             raise error.cause from error
         raise CurateError(f"a Ray worker failed: {_last_line(error)}") from error
-    except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError, ray.exceptions.WorkerCrashedError) as error:
-        raise CurateError(_about_death(str(error))) from error
+    except (ray.exceptions.OutOfMemoryError, ray.exceptions.WorkerCrashedError) as error:
+        raise _WorkersLost(str(error), node=False) from error
+    except (ray.exceptions.RayActorError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError) as error:
+        raise _WorkersLost(str(error), node=_may_be_a_node(ray, error)) from error
     except ray.exceptions.RayError as error:
         raise CurateError(f"Ray failed: {_last_line(error)}") from error
 
 
-def _about_death(told: str) -> str:
+def _may_be_a_node(ray: Any, error: Exception) -> bool:
+    """Whether more may be lost than one process."""
+    return not isinstance(error, ray.exceptions.ActorDiedError) or "node" in str(error).lower()
+
+
+def _about_death(times: int, reason: str) -> str:
     """What to do about workers that die again and again."""
-    reason = " ".join(told.split())[:300]
+    often = "once" if times == 1 else f"{times} times"
     return (
-        f"a Ray worker died {WORKER_RETRIES + 1} times; parts that are finished are kept. Most often memory runs out: "
+        f"a Ray worker died {often}; parts that are finished are kept. Most often memory runs out: "
         "lower input.part_rows, encoder.batch_size, input.max_image_pixels or --workers, then run again. "
         f"Ray says: {reason}"
     )
