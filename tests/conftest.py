@@ -1,6 +1,7 @@
 """Shared by all tests: a tiny encoder, a small corpus, and pipelines over them."""
 
 import shutil
+import signal
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from curate.cli import main
+from curate.cli.shared import SIGNALS
 from curate.config import parse_config
 from curate.execution import LocalRunner, execute
 from curate.plan import make_plan
@@ -173,11 +175,16 @@ def curate(monkeypatch, capsys):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["curate", *map(str, arguments)])
+        heard = {number: signal.getsignal(number) for number in SIGNALS}
         try:
             main()
             code = 0
         except SystemExit as stop:
             code = stop.code or 0
+        finally:
+            # A command that was interrupted hears nothing any more: its process would end.
+            for number, handler in heard.items():
+                signal.signal(number, handler)
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err + captured.out
         return code, captured.out, captured.err

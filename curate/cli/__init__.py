@@ -23,7 +23,7 @@ from curate.cli import (
     speed,
     verify,
 )
-from curate.cli.shared import err, harmless
+from curate.cli.shared import err, harmless, ignore_signals
 from curate.errors import CurateError, InputError
 
 app = typer.Typer(
@@ -58,8 +58,16 @@ bench_app.command()(bench_hostile.hostile)
 bench_app.command()(speed.speed)
 
 
+def entry() -> None:
+    """The process `curate`: `main`, and then nothing interrupts its ending any more."""
+    try:
+        main()
+    finally:
+        ignore_signals()
+
+
 def main() -> None:
-    """Entry point: every error becomes a message and an exit code (0 done, 1 failed, 2 your input)."""
+    """Every command: every error becomes a message and an exit code (0 done, 1 failed, 2 your input)."""
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     # What a damaged picture means for its row is said in the row's error.
     warnings.filterwarnings("ignore", module="PIL")

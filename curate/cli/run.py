@@ -19,6 +19,7 @@ from rich.table import Table
 from curate import __version__
 from curate.cli.shared import (
     KEPT,
+    SIGNALS,
     FitsFrom,
     JsonFile,
     Limit,
@@ -31,6 +32,7 @@ from curate.cli.shared import (
     Workers,
     duration,
     err,
+    ignore_signals,
     interruptible,
     open_runner,
     out,
@@ -55,7 +57,6 @@ if TYPE_CHECKING:
     from curate.summary import Summary
 
 NOT_MEASURED = "not measured yet"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _Stop:
@@ -73,14 +74,11 @@ class _Stop:
 
     def listen(self) -> None:
         """Hear both signals."""
-        for number in _SIGNALS:
+        for number in SIGNALS:
             signal.signal(number, self)
 
     def exit(self) -> NoReturn:
         """End the process with the signal's code."""
-        for number in _SIGNALS:
-            # It ends already: one more would only interrupt the ending.
-            signal.signal(number, signal.SIG_IGN)
         if self.at_once:
             # Threads would be waited for; what they write is whole or absent.
             sys.stdout.flush()
@@ -173,11 +171,12 @@ def _whole_run(
 @contextmanager
 def _last_word(monitor: Monitor, json_logs: bool) -> Iterator[_Stop]:
     """However a run ends, its listeners hear of it. Where events are logged nothing else is printed."""
-    stop, before = _Stop(), {number: signal.getsignal(number) for number in _SIGNALS}
+    stop, before = _Stop(), {number: signal.getsignal(number) for number in SIGNALS}
     stop.listen()
     try:
         yield stop
     except KeyboardInterrupt:
+        ignore_signals()
         monitor.interrupted(stop.code)
         if not json_logs:
             err.print(f"\ninterrupted: {KEPT}", markup=False, soft_wrap=True)

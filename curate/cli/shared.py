@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -83,12 +84,23 @@ RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run director
 KEPT = "what is finished is kept; run the same command again to go on"
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""What ends a command: Ctrl-C, and what a cluster sends before it takes the machine away."""
+
+
+def ignore_signals() -> None:
+    """The process ends already: one more signal would only interrupt the ending."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def interruptible(kept: str = KEPT) -> Iterator[None]:
     """Ctrl-C ends with a word and exit code 130."""
     try:
         yield
     except KeyboardInterrupt:
+        ignore_signals()
         err.print(f"\ninterrupted: {kept}", markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
 

@@ -1,9 +1,12 @@
 """`curate run` for machines: events, metrics and figures of real runs, of failed ones and of those that do nothing."""
 
 import json
+import os
+import signal
 
 import pytest
 
+from curate.events import RunInterrupted
 from tests.corpus import write_corpus
 from tests.test_metrics import parsed
 
@@ -131,5 +134,21 @@ def test_ctrl_c_while_the_summary_is_printed_is_an_interruption_too(curate, with
 
     monkeypatch.setattr("curate.cli.run.print_summary", interrupted)
     code, _, told = curate("run", with_noise.copied_to(tmp_path).file(), "--quiet")
+    assert code == 130
+    assert "run the same command again" in told
+
+
+class InterruptedAgain:
+    """Sends Ctrl-C once more while the last word is being told."""
+
+    def __call__(self, event, figures):
+        if isinstance(event, RunInterrupted):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_second_ctrl_c_takes_nobody_the_last_word(curate, pipeline, monkeypatch):
+    monkeypatch.setattr("curate.state.RunFile", lambda store: InterruptedAgain())
+    monkeypatch.setattr("curate.execution.execute", lambda *given: os.kill(os.getpid(), signal.SIGINT))
+    code, _, told = curate("run", pipeline.file(), "--quiet")
     assert code == 130
     assert "run the same command again" in told
