@@ -558,26 +558,41 @@ class RayRunner:
         """
         left, lost = list(tasks), 0
         while left:
-            done, nodes = set[int](), self._nodes()
+            done, nodes, workers = set[int](), self._nodes(), self.workers_for(work.device, len(left))
             try:
                 for report in self._try(work, left, store):
                     done.add(report.number)
                     yield report
                 return
             except _WorkersLost as loss:
-                lost = 1 if len(done) > self.workers_for(work.device, len(left)) else lost + 1
+                lost = 1 if len(done) > workers else lost + 1
                 left = [task for task in left if task.number not in done]
                 if lost > WORKER_RETRIES:
                     raise CurateError(_about_death(lost, loss.reason)) from loss
                 log.warning("Ray has lost a worker; %d parts are begun anew: %s", len(left), loss.reason)
                 if loss.node:
-                    self._settle(nodes)
+                    self._settle(nodes, work.device)
 
-    def _settle(self, nodes: int) -> None:
-        """Wait until fewer nodes are alive than there were: workers would be planned for one that is gone."""
+    def _settle(self, nodes: int, device: str) -> None:
+        """Wait until fewer nodes are alive than there were, as workers would be planned for one that is gone.
+
+        Where none is left that can hold a worker, until one joins.
+        """
         deadline = time.monotonic() + SETTLE_SECONDS
         while self._nodes() >= nodes and time.monotonic() < deadline:
             time.sleep(0.5)
+        told = False
+        while not self._can_hold_one(device):
+            if not told:
+                log.warning("no node is left that can hold a worker; waiting for one to join the cluster")
+            told = True
+            time.sleep(1.0)
+
+    def _can_hold_one(self, device: str) -> bool:
+        try:
+            return self.workers_for(device, 1) > 0
+        except InputError:
+            return False
 
     def _nodes(self) -> int:
         return sum(node["Alive"] for node in self._ray.nodes())
