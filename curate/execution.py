@@ -812,6 +812,8 @@ def _quiet_ray(address: str | None, workers: int | None) -> tuple[Any, bool]:
     # A block is a part: none may be left out.
     context.max_errored_blocks = 0
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # It would print a traceback of what is raised here anyway, and maybe tried again.
+    logging.getLogger("ray.data.exceptions").setLevel(logging.CRITICAL)
     return ray, starting
 
 
