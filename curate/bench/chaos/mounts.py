@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from curate.errors import CurateError
@@ -20,7 +21,26 @@ def why_no_mounts() -> str | None:
     # A container's root may not: CAP_SYS_ADMIN is bit 21.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     effective = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:"))
-    return None if effective >> 21 & 1 else "this container may not mount file systems"
+    if not effective >> 21 & 1:
+        return "this container may not mount file systems"
+    return _why_not_in_truth()
+
+
+@cache
+def _why_not_in_truth() -> str | None:
+    """What root is told who tries; a sandbox may refuse what the capability allows."""
+    with tempfile.TemporaryDirectory(prefix="curate-mounts-") as folder:
+        disk = Path(folder) / "disk"
+        try:
+            mount_small_disk(disk, 1 << 20)
+            try:
+                make_read_only(disk)
+                unmount(disk)
+            finally:
+                unmount(disk)
+        except CurateError as refused:
+            return str(refused)
+    return None
 
 
 def mount_small_disk(folder: Path, size: int) -> None:
