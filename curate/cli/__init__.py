@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from typing import Annotated
 
 import typer
 
+from curate import __version__
 from curate.cli import (
     bench,
     bench_hostile,
@@ -23,7 +25,7 @@ from curate.cli import (
     speed,
     verify,
 )
-from curate.cli.shared import err, harmless, ignore_signals
+from curate.cli.shared import err, harmless, ignore_signals, out
 from curate.errors import CurateError, InputError
 
 app = typer.Typer(
@@ -32,6 +34,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Offline curation of noisy web image-text corpora: which captions do not belong to their image?",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"curate {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of `curate` itself."""
+
+
 app.command()(pipeline.init)
 app.command()(pipeline.validate)
 app.command()(run.run)

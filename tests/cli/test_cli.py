@@ -10,8 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curate import __version__
 from curate.cli.shared import percentage
 from tests.tiny import tiny_model
+
+
+def test_the_version_is_told(curate):
+    assert curate("--version") == (0, f"curate {__version__}\n", "")
 
 
 def test_run_prints_a_summary_that_says_what_to_type_next(curate, pipeline):
