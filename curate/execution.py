@@ -811,9 +811,8 @@ def _quiet_ray(address: str | None, workers: int | None) -> tuple[Any, bool]:
     context.print_on_execution_start = False
     # A block is a part: none may be left out.
     context.max_errored_blocks = 0
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     # It would print a traceback of what is raised here anyway, and maybe tried again.
-    logging.getLogger("ray.data.exceptions").setLevel(logging.CRITICAL)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     return ray, starting
 
 

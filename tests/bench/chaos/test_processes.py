@@ -35,7 +35,7 @@ def module(tmp_path, monkeypatch):
 
 
 def test_what_a_process_writes_and_how_it_ends_is_heard(module, tmp_path):
-    code = "import os, sys; print(os.environ['WORD'], sys.argv[1]); sys.exit('an end')"
+    code = "import os, sys; print(os.environ['WORD'], sys.argv[1], flush=True); sys.exit('an end')"
     ended = start_process(module(code), ["arguments"], {"WORD": "hears"}, tmp_path / "told.log").wait()
     assert (ended.code, ended.told) == (1, "hears arguments\nan end\n")
 
