@@ -833,8 +833,8 @@ def _ray_failures(ray: Any) -> Iterator[None]:
 
 
 def _may_be_a_node(ray: Any, error: Exception) -> bool:
-    """Whether more may be lost than one process."""
-    return not isinstance(error, ray.exceptions.ActorDiedError) or "node" in str(error).lower()
+    """Whether more may be lost than one process, which is what Ray says where it is sure."""
+    return not isinstance(error, ray.exceptions.ActorDiedError) or "its worker process has died" not in str(error)
 
 
 def _about_death(times: int, reason: str) -> str:
